@@ -1,0 +1,276 @@
+//! The one error: which field, what was expected of it, what came.
+
+use crate::isa::Isa;
+use core::fmt;
+
+/// Why a description, a plan or a call was refused. Whatever it was, the output is untouched.
+///
+/// ```
+/// use tapwise::{Conv2d, Expected, Field, Found, Layout};
+/// let error = Conv2d::new(3, 8, [3, 3]).stride([1, 0]).plan(Layout::Nhwc, 1, [8, 8]).unwrap_err();
+/// assert_eq!(error.field(), Field::Stride(1));
+/// assert_eq!(error.expected(), Expected::AtLeast(1));
+/// assert_eq!(error.found(), Found::Count(0));
+/// assert_eq!(error.to_string(), "stride[1]: expected at least 1, found 0");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Error {
+    field: Field,
+    expected: Expected,
+    found: Found,
+}
+
+/// What an [`Error`] is about. The number is an axis of the layer, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Field {
+    /// The number of images.
+    Batch,
+    /// The channels of the input.
+    InChannels,
+    /// The channels of the output.
+    OutChannels,
+    /// The groups, which divide both kinds of channels.
+    Groups,
+    /// The size of the input along an axis.
+    InputSize(usize),
+    /// The extent of the (dilated) kernel along an axis.
+    Kernel(usize),
+    /// The step of the window along an axis.
+    Stride(usize),
+    /// The distance of the taps along an axis.
+    Dilation(usize),
+    /// The padding along an axis, both sides together.
+    Padding(usize),
+    /// The elements that the input spans, strides included.
+    InputElements,
+    /// The elements that the output spans, strides included.
+    OutputElements,
+    /// The elements of the weights, packed or not.
+    WeightElements,
+    /// A stride between elements of the output.
+    OutputStride(StrideOf),
+    /// The assumed size of the first-level cache, in bytes.
+    CacheL1,
+    /// The assumed size of the second-level cache, in bytes.
+    CacheL2,
+    /// The slice of the input.
+    Input,
+    /// The slice of the output.
+    Output,
+    /// The slice of the weights in PyTorch's order.
+    Weights,
+    /// The slice of the packed weights.
+    Packed,
+    /// The first word of a packed blob.
+    PackedMagic,
+    /// The version of a packed blob.
+    PackedVersion,
+    /// The channel block of a packed blob.
+    PackedChannelBlock,
+    /// Bytes that are not aligned as `f32`.
+    PackedAlignment,
+    /// The layer for which a blob was packed: its channels, kernel and groups.
+    PackedSignature,
+    /// The slice of the bias.
+    Bias,
+    /// The slice of the residual.
+    Residual,
+    /// The residual that the output holds.
+    ResidualFromOutput,
+    /// The slice of the scratch memory.
+    Scratch,
+    /// The lower bound of a clamp.
+    ClampLower,
+    /// The upper bound of a clamp.
+    ClampUpper,
+    /// The instruction set that was asked for.
+    Isa,
+}
+
+/// The dimensions between whose neighbours a stride is the distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StrideOf {
+    Batch,
+    Channel,
+    Depth,
+    Row,
+    Pixel,
+}
+
+/// What an [`Error`] would have accepted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Expected {
+    /// This much or more.
+    AtLeast(usize),
+    /// This much or less.
+    AtMost(usize),
+    /// Just this.
+    Exactly(usize),
+    /// A divisor of this number of channels.
+    DivisorOf(usize),
+    /// A number.
+    NotNan,
+    /// A number up to this one.
+    AtMostNumber(f32),
+    /// An instruction set that this machine has and this build contains.
+    Available,
+    /// An output that is initialised.
+    Initialised,
+}
+
+/// What an [`Error`] met.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Found {
+    /// A size, a length or a word.
+    Count(usize),
+    /// A size that no `usize` of the target, or no slice, can have.
+    Overflow,
+    /// A floating-point value.
+    Number(f32),
+    /// An instruction set.
+    Isa(Isa),
+    /// An output that is not initialised.
+    Uninitialised,
+}
+
+impl Error {
+    pub(crate) const fn new(field: Field, expected: Expected, found: Found) -> Self {
+        Error { field, expected, found }
+    }
+
+    pub(crate) const fn too_small(field: Field, least: usize, found: usize) -> Self {
+        Error::new(field, Expected::AtLeast(least), Found::Count(found))
+    }
+
+    pub(crate) const fn overflow(field: Field, limit: usize) -> Self {
+        Error::new(field, Expected::AtMost(limit), Found::Overflow)
+    }
+
+    /// A slice may be longer than needed, never shorter.
+    pub(crate) const fn check_len(field: Field, least: usize, found: usize) -> Result<(), Self> {
+        if found < least { Err(Error::too_small(field, least, found)) } else { Ok(()) }
+    }
+
+    /// What the error is about.
+    pub const fn field(self) -> Field {
+        self.field
+    }
+
+    /// What would have been accepted.
+    pub const fn expected(self) -> Expected {
+        self.expected
+    }
+
+    /// What came.
+    pub const fn found(self) -> Found {
+        self.found
+    }
+
+    /// Ends the compilation of a `const` plan with the name of the field (or panics at run time:
+    /// the only function of the crate that does).
+    pub const fn panic(self) -> ! {
+        panic!("{}", self.field.name())
+    }
+}
+
+impl Field {
+    const fn name(self) -> &'static str {
+        match self {
+            Field::Batch => "batch",
+            Field::InChannels => "in_channels",
+            Field::OutChannels => "out_channels",
+            Field::Groups => "groups",
+            Field::InputSize(_) => "input size",
+            Field::Kernel(_) => "kernel",
+            Field::Stride(_) => "stride",
+            Field::Dilation(_) => "dilation",
+            Field::Padding(_) => "padding",
+            Field::InputElements => "elements of the input",
+            Field::OutputElements => "elements of the output",
+            Field::WeightElements => "elements of the weights",
+            Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
+            Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
+            Field::OutputStride(StrideOf::Depth) => "output stride of the depth",
+            Field::OutputStride(StrideOf::Row) => "output stride of the rows",
+            Field::OutputStride(StrideOf::Pixel) => "output stride of the pixels",
+            Field::CacheL1 => "bytes of the first-level cache",
+            Field::CacheL2 => "bytes of the second-level cache",
+            Field::Input => "length of the input",
+            Field::Output => "length of the output",
+            Field::Weights => "length of the weights",
+            Field::Packed => "length of the packed weights",
+            Field::PackedMagic => "magic word of the packed weights",
+            Field::PackedVersion => "format version of the packed weights",
+            Field::PackedChannelBlock => "channel block of the packed weights",
+            Field::PackedAlignment => "misalignment of the packed weights",
+            Field::PackedSignature => "layer signature of the packed weights",
+            Field::Bias => "length of the bias",
+            Field::Residual => "length of the residual",
+            Field::ResidualFromOutput => "residual from the output",
+            Field::Scratch => "length of the scratch memory",
+            Field::ClampLower => "lower bound of the clamp",
+            Field::ClampUpper => "upper bound of the clamp",
+            Field::Isa => "instruction set",
+        }
+    }
+
+    const fn axis(self) -> Option<usize> {
+        match self {
+            Field::InputSize(axis)
+            | Field::Kernel(axis)
+            | Field::Stride(axis)
+            | Field::Dilation(axis)
+            | Field::Padding(axis) => Some(axis),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self.axis() {
+            Some(axis) => write!(f, "[{axis}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Expected::AtLeast(least) => write!(f, "at least {least}"),
+            Expected::AtMost(most) => write!(f, "at most {most}"),
+            Expected::Exactly(value) => write!(f, "{value}"),
+            Expected::DivisorOf(channels) => write!(f, "a divisor of {channels}"),
+            Expected::NotNan => f.write_str("a number"),
+            Expected::AtMostNumber(most) => write!(f, "at most {most}"),
+            Expected::Available => f.write_str("one that this machine and this build have"),
+            Expected::Initialised => f.write_str("an initialised output"),
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Found::Count(count) => write!(f, "{count}"),
+            Found::Overflow => f.write_str("more than the target can address"),
+            Found::Number(value) => write!(f, "{value}"),
+            Found::Isa(isa) => f.write_str(isa.name()),
+            Found::Uninitialised => f.write_str("an uninitialised one"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, found {}", self.field, self.expected, self.found)
+    }
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,110 @@
+//! One call for one layer, as in `torch.nn.functional`.
+
+use crate::epilogue::Epilogue;
+use crate::error::{Error, Expected, Field, Found};
+use crate::pack::Weights;
+use crate::shape::{Conv, Layout};
+
+macro_rules! functional {
+    ($name:ident, $rank:literal, $dims:literal, $input:literal, $weight:literal, $url:literal, $example:literal) => {
+        #[doc = concat!("`torch.nn.functional.", stringify!($name), "` on contiguous tensors: ")]
+        #[doc = concat!("`x` is ", $input, ", `weight` ", $weight, ", `bias` `[out_channels]`, `y` as `x`")]
+        #[doc = "with `out_channels`; each shape comes before its slice. Returns the shape of `y`,"]
+        #[doc = "whose first elements are written."]
+        #[doc = ""]
+        #[doc = "Nothing is packed and no scratch memory is needed. For a layer that runs more than"]
+        #[doc = "once, or has an activation, or is channels last, use [`Conv::plan`]."]
+        #[doc = ""]
+        #[doc = concat!("Source: <", $url, ">.")]
+        #[doc = ""]
+        #[doc = "```"]
+        #[doc = $example]
+        #[doc = "# Ok::<(), tapwise::Error>(())"]
+        #[doc = "```"]
+        #[doc = ""]
+        #[doc = "# Errors"]
+        #[doc = "As of [`Conv::plan`] and [`Plan::run`](crate::Plan::run); [`Field::InChannels`] if"]
+        #[doc = "the shapes of `x` and `weight` do not fit each other."]
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name(
+            x_shape: [usize; $dims],
+            x: &[f32],
+            weight_shape: [usize; $dims],
+            weight: &[f32],
+            bias: Option<&[f32]>,
+            stride: [usize; $rank],
+            padding: [usize; $rank],
+            dilation: [usize; $rank],
+            groups: usize,
+            y: &mut [f32],
+        ) -> Result<[usize; $dims], Error> {
+            let [batch, in_channels, ..] = x_shape;
+            let [out_channels, in_per_group, ..] = weight_shape;
+            let mut size = [0; $rank];
+            let mut kernel = [0; $rank];
+            size.copy_from_slice(&x_shape[2..]);
+            kernel.copy_from_slice(&weight_shape[2..]);
+            let conv = Conv::<$rank>::new(in_channels, out_channels, kernel)
+                .stride(stride)
+                .padding(padding)
+                .dilation(dilation)
+                .groups(groups);
+            let plan = conv.plan(Layout::Nchw, batch, size)?;
+            if in_per_group != plan.geometry.in_per_group() {
+                let expected = Expected::Exactly(in_per_group.saturating_mul(groups));
+                return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
+            }
+            let epilogue = match bias {
+                Some(bias) => Epilogue::new().bias(bias),
+                None => Epilogue::new(),
+            };
+            plan.run(x, Weights::Unpacked(weight), epilogue, &mut [], y)?;
+            let mut shape = [batch; $dims];
+            shape[1] = out_channels;
+            shape[2..].copy_from_slice(&plan.output_size()[3 - $rank..]);
+            Ok(shape)
+        }
+    };
+}
+
+functional!(
+    conv1d,
+    1,
+    3,
+    "`[batch, in_channels, width]`",
+    "`[out_channels, in_channels / groups, kernel]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html",
+    "let mut y = [0.0; 2];
+let shape = tapwise::conv1d(
+    [1, 1, 3], &[1.0, 2.0, 4.0], [1, 1, 2], &[1.0, 10.0], None, [1], [0], [1], 1, &mut y,
+)?;
+assert_eq!((shape, y), ([1, 1, 2], [21.0, 42.0]));"
+);
+functional!(
+    conv2d,
+    2,
+    4,
+    "`[batch, in_channels, height, width]`",
+    "`[out_channels, in_channels / groups, height, width]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html",
+    "let (x, w) = ([1.0; 3 * 4 * 4], [1.0; 6 * 3 * 3 * 3]);
+let mut y = [0.0; 6 * 2 * 2];
+let shape = tapwise::conv2d(
+    [1, 3, 4, 4], &x, [6, 3, 3, 3], &w, None, [1, 1], [0, 0], [1, 1], 1, &mut y,
+)?;
+assert_eq!((shape, y), ([1, 6, 2, 2], [27.0; 24]));"
+);
+functional!(
+    conv3d,
+    3,
+    5,
+    "`[batch, in_channels, depth, height, width]`",
+    "`[out_channels, in_channels / groups, depth, height, width]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html",
+    "let mut y = [0.0; 1];
+let shape = tapwise::conv3d(
+    [1, 1, 2, 2, 2], &[1.0; 8], [1, 1, 2, 2, 2], &[0.5; 8], Some(&[1.0]),
+    [1; 3], [0; 3], [1; 3], 1, &mut y,
+)?;
+assert_eq!((shape, y), ([1, 1, 1, 1, 1], [5.0]));"
+);

@@ -1,0 +1,154 @@
+//! Which instruction sets this machine has, found without `std` and remembered.
+
+use crate::error::{Error, Expected, Field, Found};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// A path through the kernels. All of them compute the same bits; they differ in speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isa {
+    /// One output at a time, with the fused multiply-add in software even where the machine has
+    /// an instruction for it. It runs everywhere; elsewhere than in tests prefer [`Isa::Scalar`].
+    ScalarSoft,
+    /// One output at a time, with the machine's fused multiply-add if it has one.
+    Scalar,
+    /// x86-64 with AVX2 and FMA: 8 lanes.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL: 16 lanes.
+    Avx512,
+}
+
+impl Isa {
+    /// All paths, the fastest last.
+    pub const ALL: [Isa; 4] = [Isa::ScalarSoft, Isa::Scalar, Isa::Avx2, Isa::Avx512];
+
+    /// A short name: `scalar-soft`, `scalar`, `avx2`, `avx512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::ScalarSoft => "scalar-soft",
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The path of that [`name`](Isa::name).
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// The fastest path that this machine has and this build contains. The first call asks the
+    /// processor; later ones read one byte.
+    pub fn detect() -> Isa {
+        let features = Features::of_this_machine();
+        Isa::ALL.into_iter().rev().find(|isa| features.allow(*isa)).unwrap_or(Isa::ScalarSoft)
+    }
+
+    /// Whether this machine has the path and this build contains it.
+    pub fn is_available(self) -> bool {
+        Features::of_this_machine().allow(self)
+    }
+
+    /// The path itself, or an error that names it.
+    pub(crate) fn check(self) -> Result<Isa, Error> {
+        if self.is_available() {
+            Ok(self)
+        } else {
+            Err(Error::new(Field::Isa, Expected::Available, Found::Isa(self)))
+        }
+    }
+}
+
+/// What the kernels want to know of a machine. A set of bits, so that an atomic byte can hold it.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features(u8);
+
+impl Features {
+    const FMA: u8 = 1; // AVX and FMA, and the operating system saves ymm
+    const AVX2: u8 = 2; // FMA and AVX2
+    const AVX512: u8 = 4; // AVX2 and AVX-512 F, BW, DQ, VL, and the operating system saves zmm
+    const ASKED: u8 = 128;
+
+    /// Asks once. Two threads that ask at the same time write the same byte.
+    pub fn of_this_machine() -> Features {
+        static KNOWN: AtomicU8 = AtomicU8::new(0);
+        let known = KNOWN.load(Ordering::Relaxed);
+        if known & Features::ASKED != 0 {
+            return Features(known);
+        }
+        let asked = Features(ask_processor().0 | Features::ASKED);
+        KNOWN.store(asked.0, Ordering::Relaxed);
+        asked
+    }
+
+    /// Whether scalar code may use the machine's fused multiply-add.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub fn has_fma(self) -> bool {
+        self.0 & Features::FMA != 0
+    }
+
+    /// Whether these features, and the features of this build, are enough for `isa`.
+    pub fn allow(self, isa: Isa) -> bool {
+        match isa {
+            Isa::ScalarSoft | Isa::Scalar => true,
+            Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
+            Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
+        }
+    }
+
+    /// From the words that `CPUID` and `XGETBV` return. `leaf1_ecx` and `leaf7_ebx` are zero
+    /// where the processor has no such leaf, `xcr0` where it may not be read (OSXSAVE missing).
+    ///
+    /// Bits: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, CPUID, and
+    /// volume 1, section 13.3.
+    pub fn from_words(leaf1_ecx: u32, leaf7_ebx: u32, xcr0: u64) -> Features {
+        const FMA: u32 = 1 << 12;
+        const OSXSAVE: u32 = 1 << 27;
+        const AVX: u32 = 1 << 28;
+        const AVX2: u32 = 1 << 5;
+        const AVX512: u32 = 1 << 16 | 1 << 17 | 1 << 30 | 1 << 31; // F, DQ, BW, VL
+        const YMM: u64 = 0b110; // the low halves and the high halves of ymm
+        const ZMM: u64 = 0b1110_0110; // and the mask registers and both parts of zmm
+
+        let mut found = 0;
+        let ymm_saved = leaf1_ecx & OSXSAVE != 0 && xcr0 & YMM == YMM;
+        if ymm_saved && leaf1_ecx & (FMA | AVX) == FMA | AVX {
+            found |= Features::FMA;
+            if leaf7_ebx & AVX2 != 0 {
+                found |= Features::AVX2;
+                if xcr0 & ZMM == ZMM && leaf7_ebx & AVX512 == AVX512 {
+                    found |= Features::AVX512;
+                }
+            }
+        }
+        Features(found)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ask_processor() -> Features {
+    use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+
+    #[target_feature(enable = "xsave")]
+    fn read_xcr0() -> u64 {
+        // SAFETY: the caller has seen OSXSAVE, so XGETBV is enabled and register 0 exists.
+        unsafe { _xgetbv(0) }
+    }
+
+    #[allow(unused_unsafe)] // CPUID is safe to call from Rust 1.94 on
+    // SAFETY: every x86-64 processor has CPUID, and leaf 7 is asked only where it exists.
+    let (highest_leaf, leaf1_ecx) = unsafe { (__cpuid(0).eax, __cpuid(1).ecx) };
+    #[allow(unused_unsafe)]
+    // SAFETY: as above.
+    let leaf7_ebx = if highest_leaf >= 7 { unsafe { __cpuid_count(7, 0).ebx } } else { 0 };
+    let has_osxsave = leaf1_ecx & 1 << 27 != 0;
+    // SAFETY: OSXSAVE says that the processor has XSAVE and the operating system enabled it.
+    let xcr0 = if has_osxsave { unsafe { read_xcr0() } } else { 0 };
+    Features::from_words(leaf1_ecx, leaf7_ebx, xcr0)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ask_processor() -> Features {
+    Features(0)
+}

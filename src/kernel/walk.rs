@@ -1,0 +1,127 @@
+//! From the number of an output pixel to places in memory.
+
+use crate::plan::Strides;
+use crate::shape::Geometry;
+use core::ops::Range;
+
+/// An output pixel: its image and its coordinates.
+#[derive(Clone, Copy)]
+pub(crate) struct Pixel {
+    pub image: usize,
+    pub at: [usize; 3],
+}
+
+impl Pixel {
+    /// The pixel of that number, counted row by row through all images.
+    #[inline(always)]
+    pub fn of(geometry: &Geometry, number: usize) -> Pixel {
+        let [depth, height, width] = geometry.output;
+        let (rows, w) = (number / width, number % width);
+        let (planes, h) = (rows / height, rows % height);
+        Pixel { image: planes / depth, at: [planes % depth, h, w] }
+    }
+
+    /// The one after it.
+    #[inline(always)]
+    pub fn next(&mut self, geometry: &Geometry) {
+        self.at[2] += 1;
+        if self.at[2] == geometry.output[2] {
+            self.at[2] = 0;
+            self.at[1] += 1;
+            if self.at[1] == geometry.output[1] {
+                self.at[1] = 0;
+                self.at[0] += 1;
+                if self.at[0] == geometry.output[0] {
+                    self.at[0] = 0;
+                    self.image += 1;
+                }
+            }
+        }
+    }
+
+    /// Where it lies in the output, at channel 0.
+    #[inline(always)]
+    pub fn output_offset(&self, strides: &Strides) -> usize {
+        let [d, h, w] = self.at;
+        self.image * strides.batch + d * strides.depth + h * strides.row + w * strides.pixel
+    }
+
+    /// The input coordinates of its first tap; negative in the padding.
+    #[inline(always)]
+    pub fn window_start(&self, geometry: &Geometry) -> [isize; 3] {
+        let mut start = [0; 3];
+        let mut axis = 0;
+        while axis < 3 {
+            let place = self.at[axis] * geometry.stride[axis];
+            start[axis] = place.wrapping_sub(geometry.padding[axis]) as isize;
+            axis += 1;
+        }
+        start
+    }
+}
+
+/// Where coordinates lie in the input, at image 0 and channel 0. Wraps: an offset from the
+/// padding leads back into the input once a tap inside has been added.
+#[inline(always)]
+pub(crate) fn input_offset(strides: &Strides, at: [isize; 3]) -> isize {
+    let of = |at: isize, stride: usize| at.wrapping_mul(stride as isize);
+    of(at[0], strides.depth)
+        .wrapping_add(of(at[1], strides.row))
+        .wrapping_add(of(at[2], strides.pixel))
+}
+
+/// The taps along an axis that lie inside the input, for a window that starts at `start`.
+#[inline(always)]
+pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Range<usize> {
+    let (taps, dilation) = (geometry.kernel[axis], geometry.dilation[axis]);
+    let size = geometry.input[axis] as isize;
+    let reach = ((taps - 1) * dilation) as isize;
+    if start >= 0 && start <= size - 1 - reach {
+        return 0..taps;
+    }
+    let before = if start < 0 { start.unsigned_abs().div_ceil(dilation) } else { 0 };
+    let until = if start < size { ((size - start) as usize).div_ceil(dilation) } else { 0 };
+    let end = until.min(taps);
+    before.min(end)..end
+}
+
+/// The output places along an axis whose every tap lies inside the input, within `within`.
+#[inline(always)]
+pub(crate) fn interior(geometry: &Geometry, axis: usize, within: Range<usize>) -> Range<usize> {
+    let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+    let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
+    let first = padding.div_ceil(stride);
+    // The last place p has p * stride - padding + reach <= size - 1.
+    let end = match (geometry.input[axis] + padding).checked_sub(reach + 1) {
+        Some(last) => last / stride + 1,
+        None => 0,
+    };
+    let end = end.clamp(within.start, within.end);
+    first.clamp(within.start, end)..end
+}
+
+/// A run of pixels in one row of the output.
+pub(crate) struct Row {
+    pub pixel: Pixel,
+    pub width: Range<usize>,
+}
+
+/// The rows, or parts of rows, of a range of pixels.
+#[inline(always)]
+pub(crate) fn next_row(geometry: &Geometry, pixels: &mut Range<usize>) -> Option<Row> {
+    if pixels.start >= pixels.end {
+        return None;
+    }
+    let pixel = Pixel::of(geometry, pixels.start);
+    let from = pixel.at[2];
+    let count = (geometry.output[2] - from).min(pixels.end - pixels.start);
+    pixels.start += count;
+    Some(Row { pixel, width: from..from + count })
+}
+
+/// Cuts `count` things into the fewest pieces of at most `most`, as equal as can be; the size of
+/// the next piece.
+#[inline(always)]
+pub(crate) fn even_piece(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
+}

@@ -1,0 +1,60 @@
+//! Convolution kernels for inference: `no_std`, allocation-free, over slices that the caller
+//! supplies, and with **the same bits on every machine**, whatever the instruction set, the
+//! layout, the tiling and the number of threads.
+//!
+//! Describe a layer, plan it for a shape and a layout, pack its weights once, run it:
+//!
+//! ```
+//! use tapwise::{Conv2d, Epilogue, Layout, Plan};
+//!
+//! const CONV: Conv2d = Conv2d::new(3, 32, [3, 3]).stride([2, 2]).padding([1, 1]);
+//! const PLAN: Plan = match CONV.plan(Layout::Nhwc, 1, [96, 96]) {
+//!     Ok(plan) => plan,
+//!     Err(error) => error.panic(), // when it is compiled
+//! };
+//!
+//! let (x, w, bias) = ([1.0; PLAN.input_len()], [0.1; PLAN.weights_len()], [0.5; 32]);
+//! let mut packed = [0.0; PLAN.packed_len()];
+//! let mut scratch = [0.0; PLAN.scratch_len()];
+//! let mut y = [0.0; PLAN.output_len()];
+//! let weights = PLAN.pack(&w, &mut packed)?;
+//! PLAN.run(&x, &weights, Epilogue::new().bias(&bias).relu(), &mut scratch, &mut y)?;
+//! assert!((y[0] - 1.7).abs() < 1e-6); // a corner sees 2 x 2 x 3 inputs
+//! # Ok::<(), tapwise::Error>(())
+//! ```
+//!
+//! The way the data goes is the way the modules read: [`Conv`] describes, [`Plan`] sizes,
+//! [`PackedWeights`] holds the weights, [`Job`] cuts the output into [`Tile`]s, [`Epilogue`] ends
+//! each output. [`numerics`] states what every output is, to the bit, and [`mod@reference`]
+//! computes it by plain loops.
+
+#![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
+compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
+
+mod epilogue;
+mod error;
+mod functional;
+mod isa;
+mod kernel;
+pub mod numerics;
+mod pack;
+mod plan;
+pub mod reference;
+mod shape;
+mod simd;
+mod tile;
+
+pub use epilogue::{Activation, Epilogue};
+pub use error::{Error, Expected, Field, Found, StrideOf};
+pub use functional::{conv1d, conv2d, conv3d};
+#[doc(hidden)]
+pub use isa::Features;
+pub use isa::Isa;
+pub use numerics::CHANNEL_BLOCK;
+pub use pack::{PackedWeights, Weights};
+pub use plan::{Plan, Strides};
+pub use shape::{Conv, Conv1d, Conv2d, Conv3d, Layout, Padding};
+pub use tile::{Job, OutputElement, Tile, Tiles};

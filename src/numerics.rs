@@ -1,0 +1,116 @@
+//! The promise: what every output element is, to the bit.
+//!
+//! ```text
+//! acc = bias[oc]                                  (or +0.0 without a bias)
+//! for each block of CHANNEL_BLOCK input channels of the group, ascending
+//!   for kd, kh, kw ascending                      (the stored index of the kernel)
+//!     for each channel of the block, ascending
+//!       if the tap lies inside the input: acc = fma(x, w, acc)       rounded once
+//! y = canonical(activation(acc + residual))                          the addition rounded once
+//! ```
+//!
+//! One accumulator per output and one chain of roundings. The lanes of a vector are always
+//! *different outputs*, so vector width, tile shape, cache blocking, threads and the order of
+//! tiles cannot change a bit: an `f32` partial sum that is stored and reloaded is exact. The
+//! chain is the same for NCHW and NHWC, so neither does the layout.
+//!
+//! [`canonical`] makes the promise total: a NaN becomes [`CANONICAL_NAN`] and `-0.0` becomes
+//! `+0.0`, so that results compare by `to_bits()` without exceptions. It also makes skipping a
+//! padded tap the same as multiplying it by `+0.0`, for finite weights. Taps that lie inside the
+//! input are never skipped: infinity times zero is NaN here as elsewhere.
+//!
+//! Outside the promise, though still memory safe: weights that are infinite or NaN, and a host
+//! that flushes subnormals or rounds in another direction than to nearest even.
+
+use crate::epilogue::Activation;
+
+/// How many input channels of a group the chain of an output takes before it moves to the next
+/// tap. Part of the promise and of the packed format: it cannot change between versions that
+/// share bits.
+pub const CHANNEL_BLOCK: usize = 8;
+
+/// The one NaN that an output can hold: quiet, positive, no payload.
+pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
+
+/// `x * w + acc` rounded once, in software: the definition that every path has to equal.
+///
+/// The product of two `f32` is exact in `f64`. The sum with `acc` is rounded to `f64` first,
+/// which can be wrong only where that sum then looks like a tie between two `f32` or narrows to
+/// a subnormal; there the error of the sum (Knuth's TwoSum) decides, by rounding the `f64` to
+/// odd before it is narrowed (Boldo and Melquiond, "Emulation of a FMA and correctly rounded
+/// sums: proved algorithms using rounding to odd", 2008).
+#[inline]
+pub fn fma(x: f32, w: f32, acc: f32) -> f32 {
+    const DISCARDED: u64 = (1 << 29) - 1; // the bits of an f64 that an f32 has no room for
+    const TIE: u64 = 1 << 28;
+    const SMALLEST_NORMAL: u64 = (1023 - 126) << 52; // f32's, as an f64
+    const MAGNITUDE: u64 = u64::MAX >> 1;
+
+    let product = f64::from(x) * f64::from(w);
+    let addend = f64::from(acc);
+    let sum = product + addend;
+    let bits = sum.to_bits();
+    if bits & DISCARDED != TIE && bits & MAGNITUDE >= SMALLEST_NORMAL {
+        return sum as f32;
+    }
+    if !sum.is_finite() {
+        return sum as f32;
+    }
+    let addend_seen = sum - product;
+    let error = (product - (sum - addend_seen)) + (addend - addend_seen);
+    if error == 0.0 || bits & 1 == 1 {
+        return sum as f32;
+    }
+    // The exact value lies strictly between `sum` and its neighbour on the side of the error;
+    // of the two, `sum` is even, so the neighbour is the odd one.
+    let away_from_zero = (error > 0.0) == (sum > 0.0);
+    let odd = if away_from_zero { bits + 1 } else { bits - 1 };
+    f64::from_bits(odd) as f32
+}
+
+/// NaN to [`CANONICAL_NAN`], `-0.0` to `+0.0`, everything else as it is.
+#[inline]
+pub fn canonical(v: f32) -> f32 {
+    if v.is_nan() { CANONICAL_NAN } else { v + 0.0 }
+}
+
+/// `activation(v)`; every comparison with a NaN is false, so NaN passes through.
+#[inline]
+pub fn activate(activation: Activation, v: f32) -> f32 {
+    match activation {
+        Activation::None => v,
+        Activation::Relu => {
+            if v < 0.0 {
+                0.0
+            } else {
+                v
+            }
+        }
+        Activation::Clamp { lower, upper } => clamp(v, lower, upper),
+        Activation::LeakyRelu { slope } => {
+            if v > 0.0 {
+                v
+            } else {
+                v * slope
+            }
+        }
+        Activation::HardSwish => (v * clamp(v + 3.0, 0.0, 6.0)) / 6.0,
+    }
+}
+
+/// The lower bound first, then the upper; NaN passes through.
+#[inline]
+fn clamp(v: f32, lower: f32, upper: f32) -> f32 {
+    let v = if v < lower { lower } else { v };
+    if v > upper { upper } else { v }
+}
+
+/// The last step of an output: residual, activation, canonical form.
+#[inline]
+pub fn finish(acc: f32, residual: Option<f32>, activation: Activation) -> f32 {
+    let sum = match residual {
+        Some(r) => acc + r,
+        None => acc,
+    };
+    canonical(activate(activation, sum))
+}

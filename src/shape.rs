@@ -1,0 +1,382 @@
+//! The geometry of a layer: what it is, and every size that follows from it, checked.
+
+use crate::error::{Error, Expected, Field, Found};
+use crate::plan::Plan;
+
+/// `?` for `const fn`.
+macro_rules! tri {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
+}
+pub(crate) use tri;
+
+/// The order of the dimensions in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Channels before pixels: NCL, NCHW, NCDHW. PyTorch's default.
+    Nchw,
+    /// Channels last: NLC, NHWC, NDHWC. TensorFlow's default, PyTorch's `channels_last`.
+    Nhwc,
+}
+
+impl Layout {
+    /// [`Layout::Nchw`] for 1-D layers.
+    pub const NCL: Layout = Layout::Nchw;
+    /// [`Layout::Nhwc`] for 1-D layers.
+    pub const NLC: Layout = Layout::Nhwc;
+    /// [`Layout::Nchw`] for 3-D layers.
+    pub const NCDHW: Layout = Layout::Nchw;
+    /// [`Layout::Nhwc`] for 3-D layers.
+    pub const NDHWC: Layout = Layout::Nhwc;
+}
+
+/// How many zeros surround the input, per axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding<const D: usize> {
+    /// These many before the first and after the last element of each axis. They may exceed the
+    /// window: an output whose window holds only padding is the bias.
+    Sides {
+        /// Before the first element.
+        before: [usize; D],
+        /// After the last element.
+        after: [usize; D],
+    },
+    /// PyTorch's `padding="same"`: the output has the size of the input. The stride has to be 1;
+    /// an odd total puts the extra zero behind.
+    Same,
+    /// TensorFlow's `SAME`: the output has the size `ceil(input / stride)`; an odd total puts
+    /// the extra zero behind.
+    SameTensorflow,
+}
+
+/// A convolution layer in `D` dimensions (1, 2 or 3), described by PyTorch's names in PyTorch's
+/// order. Nothing is checked before [`Conv::plan`].
+///
+/// Weights have PyTorch's shape `[out_channels, in_channels / groups, kernel...]`, and the
+/// operation is PyTorch's: a cross-correlation
+/// (<https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html>).
+///
+/// ```
+/// use tapwise::{Conv2d, Layout};
+/// const CONV: Conv2d = Conv2d::new(3, 32, [3, 3]).stride([2, 2]).padding([1, 1]);
+/// assert_eq!(CONV.output_size([96, 96]), Ok([48, 48]));
+/// let plan = CONV.plan(Layout::Nhwc, 1, [96, 96])?;
+/// assert_eq!(plan.output_len(), 48 * 48 * 32);
+/// # Ok::<(), tapwise::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv<const D: usize> {
+    in_channels: usize,
+    out_channels: usize,
+    kernel: [usize; D],
+    stride: [usize; D],
+    padding: Padding<D>,
+    dilation: [usize; D],
+    groups: usize,
+}
+
+/// `torch.nn.Conv1d`.
+pub type Conv1d = Conv<1>;
+/// `torch.nn.Conv2d`.
+pub type Conv2d = Conv<2>;
+/// `torch.nn.Conv3d`.
+pub type Conv3d = Conv<3>;
+
+impl<const D: usize> Conv<D> {
+    /// Stride 1, no padding, dilation 1, one group.
+    pub const fn new(in_channels: usize, out_channels: usize, kernel: [usize; D]) -> Self {
+        const { assert!(D >= 1 && D <= 3, "convolutions have 1, 2 or 3 dimensions") };
+        Conv {
+            in_channels,
+            out_channels,
+            kernel,
+            stride: [1; D],
+            padding: Padding::Sides { before: [0; D], after: [0; D] },
+            dilation: [1; D],
+            groups: 1,
+        }
+    }
+
+    /// The step of the window, per axis; at least 1.
+    pub const fn stride(mut self, stride: [usize; D]) -> Self {
+        self.stride = stride;
+        self
+    }
+
+    /// As many zeros on either side of each axis.
+    pub const fn padding(self, padding: [usize; D]) -> Self {
+        self.padding_sides(padding, padding)
+    }
+
+    /// Zeros before the first and after the last element of each axis.
+    pub const fn padding_sides(mut self, before: [usize; D], after: [usize; D]) -> Self {
+        self.padding = Padding::Sides { before, after };
+        self
+    }
+
+    /// No padding, as by default.
+    pub const fn padding_valid(self) -> Self {
+        self.padding([0; D])
+    }
+
+    /// [`Padding::Same`]; resolved by [`Conv::plan`], which knows the size of the input.
+    pub const fn padding_same(mut self) -> Self {
+        self.padding = Padding::Same;
+        self
+    }
+
+    /// [`Padding::SameTensorflow`]; resolved by [`Conv::plan`], which knows the size of the input.
+    pub const fn padding_same_tensorflow(mut self) -> Self {
+        self.padding = Padding::SameTensorflow;
+        self
+    }
+
+    /// The distance of the taps, per axis; at least 1, irrelevant where the kernel is 1.
+    pub const fn dilation(mut self, dilation: [usize; D]) -> Self {
+        self.dilation = dilation;
+        self
+    }
+
+    /// The number of groups, which divides `in_channels` and `out_channels`; `in_channels` of
+    /// them make the layer depthwise.
+    pub const fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// The size of the output along each axis, for an input of that `size`. Errors as of
+    /// [`Conv::plan`].
+    pub const fn output_size(&self, size: [usize; D]) -> Result<[usize; D], Error> {
+        let geometry = tri!(self.geometry(1, size, usize::MAX));
+        let mut output = [0; D];
+        let mut axis = 0;
+        while axis < D {
+            output[axis] = geometry.output[3 - D + axis];
+            axis += 1;
+        }
+        Ok(output)
+    }
+
+    /// The number of weights, `out_channels * in_channels / groups * kernel`, and, with `bias`,
+    /// of the `out_channels` biases.
+    pub const fn parameters(&self, bias: bool) -> Result<usize, Error> {
+        let geometry = tri!(self.geometry(1, self.smallest_input(), usize::MAX));
+        let limit = usize::MAX;
+        let field = Field::WeightElements;
+        let weights = tri!(geometry.weights_len(limit));
+        if bias { add(weights, self.out_channels, limit, field) } else { Ok(weights) }
+    }
+
+    /// The layer on `batch` images of that `size`, with dense strides: all sizes, and the kernel
+    /// that will run. Weights may be packed with any plan of the layer, whatever its batch, size
+    /// and layout.
+    ///
+    /// # Errors
+    /// Naming the field: a batch, channel count, group count, kernel, stride, dilation or size of
+    /// 0; groups that do not divide the channels; a window that exceeds the padded input; a
+    /// stride with [`Padding::Same`]; sizes of tensors, weights or scratch memory that the target
+    /// cannot address.
+    pub const fn plan(&self, layout: Layout, batch: usize, size: [usize; D]) -> Result<Plan, Error> {
+        self.plan_within(layout, batch, size, isize::MAX as usize)
+    }
+
+    /// [`Conv::plan`] for a target whose objects have at most `limit` bytes: what a 32-bit
+    /// machine answers can so be tested on any.
+    #[doc(hidden)]
+    pub const fn plan_within(
+        &self,
+        layout: Layout,
+        batch: usize,
+        size: [usize; D],
+        limit: usize,
+    ) -> Result<Plan, Error> {
+        let geometry = tri!(self.geometry(batch, size, limit));
+        Plan::new(geometry, layout, limit)
+    }
+
+    /// An input that every layer accepts whose window it holds.
+    const fn smallest_input(&self) -> [usize; D] {
+        let mut size = [1; D];
+        let mut axis = 0;
+        while axis < D {
+            if self.kernel[axis] > 1 {
+                size[axis] = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+            }
+            axis += 1;
+        }
+        size
+    }
+
+    /// Everything in three dimensions, the missing ones being 1; checked so that no coordinate
+    /// exceeds `limit`.
+    const fn geometry(
+        &self,
+        batch: usize,
+        size: [usize; D],
+        limit: usize,
+    ) -> Result<Geometry, Error> {
+        tri!(at_least_one(Field::Batch, batch));
+        tri!(at_least_one(Field::InChannels, self.in_channels));
+        tri!(at_least_one(Field::OutChannels, self.out_channels));
+        tri!(at_least_one(Field::Groups, self.groups));
+        if !self.in_channels.is_multiple_of(self.groups) {
+            return Err(not_a_divisor(self.groups, self.in_channels));
+        }
+        if !self.out_channels.is_multiple_of(self.groups) {
+            return Err(not_a_divisor(self.groups, self.out_channels));
+        }
+        let mut geometry = Geometry {
+            batch,
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            groups: self.groups,
+            input: [1; 3],
+            output: [1; 3],
+            kernel: [1; 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            padding: [0; 3],
+            padded: false,
+        };
+        let mut axis = 0;
+        while axis < D {
+            let at = 3 - D + axis;
+            let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
+            tri!(at_least_one(Field::InputSize(axis), size[axis]));
+            tri!(at_least_one(Field::Kernel(axis), kernel));
+            tri!(at_least_one(Field::Stride(axis), stride));
+            tri!(at_least_one(Field::Dilation(axis), self.dilation[axis]));
+            let dilation = if kernel == 1 { 1 } else { self.dilation[axis] };
+            let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
+            let window = tri!(add(reach, 1, limit, Field::Kernel(axis)));
+            let (before, after) = tri!(self.padding_of(axis, size[axis], window));
+            let padding = tri!(add(before, after, limit, Field::Padding(axis)));
+            let padded = tri!(add(size[axis], padding, limit, Field::Padding(axis)));
+            if window > padded {
+                let expected = Expected::AtMost(padded);
+                return Err(Error::new(Field::Kernel(axis), expected, Found::Count(window)));
+            }
+            geometry.input[at] = size[axis];
+            geometry.output[at] = (padded - window) / stride + 1;
+            geometry.kernel[at] = kernel;
+            // The step is never taken where there is one output; so it cannot overflow either.
+            geometry.stride[at] = if geometry.output[at] == 1 { 1 } else { stride };
+            geometry.dilation[at] = dilation;
+            geometry.padding[at] = before;
+            geometry.padded |= padding > 0;
+            axis += 1;
+        }
+        Ok(geometry)
+    }
+
+    const fn padding_of(
+        &self,
+        axis: usize,
+        size: usize,
+        window: usize,
+    ) -> Result<(usize, usize), Error> {
+        let stride = self.stride[axis];
+        let total = match self.padding {
+            Padding::Sides { before, after } => return Ok((before[axis], after[axis])),
+            Padding::Same => {
+                if stride != 1 {
+                    let expected = Expected::Exactly(1);
+                    return Err(Error::new(Field::Stride(axis), expected, Found::Count(stride)));
+                }
+                window - 1
+            }
+            Padding::SameTensorflow => {
+                let last_start = (size - 1) / stride * stride;
+                window.saturating_sub(size - last_start)
+            }
+        };
+        Ok((total / 2, total - total / 2))
+    }
+}
+
+/// A layer on an input, in three dimensions; each field has passed the checks of [`Conv::plan`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    pub input: [usize; 3],
+    pub output: [usize; 3],
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub dilation: [usize; 3],
+    /// Zeros before the first element.
+    pub padding: [usize; 3],
+    /// Whether there is padding on any side.
+    pub padded: bool,
+}
+
+impl Geometry {
+    /// Kernel elements.
+    pub const fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.kernel[2]
+    }
+
+    pub const fn in_per_group(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    pub const fn out_per_group(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    /// The multiply-adds of one output, padding included.
+    pub const fn chain(&self) -> usize {
+        self.in_per_group() * self.taps()
+    }
+
+    /// The pixels of the output, all images together.
+    pub const fn pixels(&self) -> usize {
+        self.batch * self.output[0] * self.output[1] * self.output[2]
+    }
+
+    /// One input channel and one output channel to each group.
+    pub const fn is_plain_depthwise(&self) -> bool {
+        self.in_per_group() == 1 && self.out_per_group() == 1
+    }
+
+    pub const fn weights_len(&self, limit: usize) -> Result<usize, Error> {
+        let field = Field::WeightElements;
+        let mut len = tri!(mul(self.out_channels, self.in_per_group(), limit, field));
+        let mut axis = 0;
+        while axis < 3 {
+            len = tri!(mul(len, self.kernel[axis], limit, field));
+            axis += 1;
+        }
+        Ok(len)
+    }
+}
+
+const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
+    if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
+}
+
+const fn not_a_divisor(groups: usize, channels: usize) -> Error {
+    Error::new(Field::Groups, Expected::DivisorOf(channels), Found::Count(groups))
+}
+
+/// `a * b`, at most `limit`.
+pub(crate) const fn mul(a: usize, b: usize, limit: usize, field: Field) -> Result<usize, Error> {
+    match a.checked_mul(b) {
+        Some(product) if product <= limit => Ok(product),
+        _ => Err(Error::overflow(field, limit)),
+    }
+}
+
+/// `a + b`, at most `limit`.
+pub(crate) const fn add(a: usize, b: usize, limit: usize, field: Field) -> Result<usize, Error> {
+    match a.checked_add(b) {
+        Some(sum) if sum <= limit => Ok(sum),
+        _ => Err(Error::overflow(field, limit)),
+    }
+}

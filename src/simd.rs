@@ -1,0 +1,103 @@
+//! Vectors of `f32`: the few operations that kernels are made of, each with its exact meaning.
+
+pub(crate) mod scalar;
+
+#[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+pub(crate) mod avx2;
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+pub(crate) mod avx512;
+
+/// The most lanes of any instruction set.
+pub(crate) const MOST_LANES: usize = 16;
+
+/// A body that runs on any instruction set.
+pub(crate) trait Kernel {
+    /// Must be `#[inline(always)]`, and so must everything generic that it calls: it is compiled
+    /// once for each instruction set, inside a function that enables it.
+    fn run<S: Simd>(self, simd: S);
+}
+
+/// An instruction set. A value of it proves that the machine has it: it is made only where
+/// [`Isa`](crate::Isa) was checked.
+///
+/// Lanes are independent, so every operation means what it means for one `f32`, in round to
+/// nearest even. Reads and writes need no alignment beyond that of `f32`, and those of some lanes
+/// touch no byte of the others.
+pub(crate) trait Simd: Copy {
+    /// `f32` to a vector; divides [`MOST_LANES`].
+    const LANES: usize;
+    /// The widest dense tile, in vectors of output channels.
+    const TILE_VECTORS: usize;
+    /// The most pixels of a dense tile of 1, 2, … vectors: as many as the registers hold.
+    const TILE_PIXELS: &'static [usize];
+    /// The most vectors of pixels of a tile with pixels in the lanes.
+    const PIXEL_VECTORS: usize;
+
+    /// A vector.
+    type V: Copy;
+    /// For each lane, the number of a lane.
+    type Index: Copy;
+
+    /// Runs a body in a function of its own that enables the instruction set.
+    fn enter<K: Kernel>(self, kernel: K);
+
+    /// `value` in every lane.
+    fn splat(self, value: f32) -> Self::V;
+    /// `p[0..LANES]`.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// `p[lane]` for lanes in `from..to`, `+0.0` in the others; `to <= LANES`.
+    unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> Self::V;
+    /// Writes `p[0..LANES]`.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Writes `p[0..count]`; `count <= LANES`.
+    unsafe fn store_first(self, p: *mut f32, v: Self::V, count: usize);
+
+    /// `x * w + acc`, rounded once.
+    fn fma(self, x: Self::V, w: Self::V, acc: Self::V) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { then } else { otherwise }`; false for NaN.
+    fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// [`crate::numerics::canonical`].
+    fn canonical(self, v: Self::V) -> Self::V;
+    /// `v` where `mask` is all ones, `+0.0` where it is zero.
+    fn keep(self, v: Self::V, mask: u32) -> Self::V;
+
+    /// The first `LANES` of `lanes`, each less than `LANES`.
+    fn index(self, lanes: &[u32; MOST_LANES]) -> Self::Index;
+    /// `v[index[lane]]`.
+    fn permute(self, v: Self::V, index: Self::Index) -> Self::V;
+    /// The first `LANES` rows become columns.
+    fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
+
+    /// `p[0..count]`, `+0.0` in the other lanes.
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, count: usize) -> Self::V {
+        // SAFETY: as the caller's.
+        unsafe { self.load_range(p, 0, count) }
+    }
+
+    /// `p[lane * stride]` for lanes in `from..to`, `+0.0` in the others.
+    #[inline(always)]
+    unsafe fn load_strided(self, p: *const f32, stride: isize, from: usize, to: usize) -> Self::V {
+        let mut lanes = [0.0; MOST_LANES];
+        if from == 0 && to == Self::LANES {
+            let mut lane = 0;
+            while lane < Self::LANES {
+                // SAFETY: the caller vouches for these lanes.
+                lanes[lane] = unsafe { *p.wrapping_offset(stride.wrapping_mul(lane as isize)) };
+                lane += 1;
+            }
+        } else {
+            let mut lane = from;
+            while lane < to {
+                // SAFETY: the caller vouches for these lanes.
+                lanes[lane] = unsafe { *p.wrapping_offset(stride.wrapping_mul(lane as isize)) };
+                lane += 1;
+            }
+        }
+        // SAFETY: `lanes` holds a vector.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+}

@@ -1,0 +1,156 @@
+//! One lane: what every other instruction set has to equal.
+
+use super::{Kernel, MOST_LANES, Simd};
+use crate::numerics;
+
+/// The fused multiply-add in software.
+#[derive(Clone, Copy)]
+pub(crate) struct ScalarSoft;
+
+/// The fused multiply-add of the machine.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct ScalarFma(());
+
+#[cfg(target_arch = "x86_64")]
+impl ScalarFma {
+    /// # Safety
+    /// The machine has AVX and FMA.
+    pub(crate) unsafe fn new() -> Self {
+        ScalarFma(())
+    }
+
+    #[inline(always)]
+    fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
+        use core::arch::x86_64::{_mm_cvtss_f32, _mm_fmadd_ss, _mm_set_ss};
+        // SAFETY: `self` proves that the machine has FMA.
+        unsafe { _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(x), _mm_set_ss(w), _mm_set_ss(acc))) }
+    }
+
+    #[inline(always)]
+    fn enter<K: Kernel>(self, kernel: K) {
+        #[inline(never)]
+        #[target_feature(enable = "fma")]
+        fn enter_fma<K: Kernel>(simd: ScalarFma, kernel: K) {
+            kernel.run(simd);
+        }
+        // SAFETY: `self` proves that the machine has FMA.
+        unsafe { enter_fma(self, kernel) }
+    }
+}
+
+impl ScalarSoft {
+    #[inline(always)]
+    fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
+        numerics::fma(x, w, acc)
+    }
+
+    #[inline(never)]
+    fn enter<K: Kernel>(self, kernel: K) {
+        kernel.run(self);
+    }
+}
+
+macro_rules! one_lane {
+    ($name:ident) => {
+        impl Simd for $name {
+            const LANES: usize = 1;
+            const TILE_VECTORS: usize = 4;
+            const TILE_PIXELS: &'static [usize] = &[2, 2, 2, 2];
+            const PIXEL_VECTORS: usize = 2;
+
+            type V = f32;
+            type Index = ();
+
+            #[inline(always)]
+            fn enter<K: Kernel>(self, kernel: K) {
+                $name::enter(self, kernel);
+            }
+
+            #[inline(always)]
+            fn splat(self, value: f32) -> f32 {
+                value
+            }
+
+            #[inline(always)]
+            unsafe fn load(self, p: *const f32) -> f32 {
+                // SAFETY: the caller vouches for one lane.
+                unsafe { *p }
+            }
+
+            #[inline(always)]
+            unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> f32 {
+                if from < to {
+                    // SAFETY: the caller vouches for lane 0, the only one there is.
+                    unsafe { *p }
+                } else {
+                    0.0
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, p: *mut f32, v: f32) {
+                // SAFETY: the caller vouches for one lane.
+                unsafe { *p = v }
+            }
+
+            #[inline(always)]
+            unsafe fn store_first(self, p: *mut f32, v: f32, count: usize) {
+                if count > 0 {
+                    // SAFETY: the caller vouches for lane 0.
+                    unsafe { *p = v }
+                }
+            }
+
+            #[inline(always)]
+            fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
+                $name::fma(self, x, w, acc)
+            }
+
+            #[inline(always)]
+            fn add(self, a: f32, b: f32) -> f32 {
+                a + b
+            }
+
+            #[inline(always)]
+            fn mul(self, a: f32, b: f32) -> f32 {
+                a * b
+            }
+
+            #[inline(always)]
+            fn div(self, a: f32, b: f32) -> f32 {
+                a / b
+            }
+
+            #[inline(always)]
+            fn select_less(self, a: f32, b: f32, then: f32, otherwise: f32) -> f32 {
+                if a < b { then } else { otherwise }
+            }
+
+            #[inline(always)]
+            fn canonical(self, v: f32) -> f32 {
+                numerics::canonical(v)
+            }
+
+            #[inline(always)]
+            fn keep(self, v: f32, mask: u32) -> f32 {
+                f32::from_bits(v.to_bits() & mask)
+            }
+
+            #[inline(always)]
+            fn index(self, _lanes: &[u32; MOST_LANES]) {}
+
+            #[inline(always)]
+            fn permute(self, v: f32, _index: ()) -> f32 {
+                v
+            }
+
+            #[inline(always)]
+            fn transpose(self, _rows: &mut [f32; MOST_LANES]) {}
+        }
+    };
+}
+
+one_lane!(ScalarSoft);
+#[cfg(target_arch = "x86_64")]
+one_lane!(ScalarFma);
