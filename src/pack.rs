@@ -59,7 +59,11 @@ impl Plan {
     /// # Errors
     /// Slices of the wrong length: [`Field::Weights`], which has to be exact, and
     /// [`Field::Packed`], which may be longer.
-    pub fn pack<'a>(&self, weights: &[f32], packed: &'a mut [f32]) -> Result<PackedWeights<'a>, Error> {
+    pub fn pack<'a>(
+        &self,
+        weights: &[f32],
+        packed: &'a mut [f32],
+    ) -> Result<PackedWeights<'a>, Error> {
         self.check_unpacked(weights)?;
         Error::check_len(Field::Packed, self.packed_len(), packed.len())?;
         let blob = &mut packed[..self.packed_len()];
@@ -116,7 +120,11 @@ impl<'a> PackedWeights<'a> {
             Ok(blob) => Self::from_slice(plan, blob),
             Err(_) => {
                 let misalignment = bytes.as_ptr() as usize % align_of::<f32>();
-                Err(Error::new(Field::PackedAlignment, Expected::Exactly(0), Found::Count(misalignment)))
+                Err(Error::new(
+                    Field::PackedAlignment,
+                    Expected::Exactly(0),
+                    Found::Count(misalignment),
+                ))
             }
         }
     }
@@ -132,7 +140,11 @@ impl<'a> PackedWeights<'a> {
         for (expected, found) in expected.into_iter().zip(self.signature) {
             if expected != found {
                 let expected = Expected::Exactly(expected as usize);
-                return Err(Error::new(Field::PackedSignature, expected, Found::Count(found as usize)));
+                return Err(Error::new(
+                    Field::PackedSignature,
+                    expected,
+                    Found::Count(found as usize),
+                ));
             }
         }
         // Implied by the signature but for collisions, which must not reach the kernels.
@@ -154,7 +166,8 @@ fn write_header(geometry: &Geometry, header: &mut [f32]) {
 /// their exponent is never that of a NaN.
 fn signature(geometry: &Geometry) -> [u32; 2] {
     let [depth, height, width] = geometry.kernel;
-    let fields = [geometry.in_channels, geometry.out_channels, geometry.groups, depth, height, width];
+    let fields =
+        [geometry.in_channels, geometry.out_channels, geometry.groups, depth, height, width];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for field in fields {
         for byte in (field as u64).to_le_bytes() {

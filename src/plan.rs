@@ -63,7 +63,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) const fn new(geometry: Geometry, layout: Layout, limit: usize) -> Result<Plan, Error> {
+    pub(crate) const fn new(
+        geometry: Geometry,
+        layout: Layout,
+        limit: usize,
+    ) -> Result<Plan, Error> {
         let elements = limit / size_of::<f32>();
         let input = tri!(Strides::dense(
             layout,
@@ -360,7 +364,8 @@ impl Strides {
         while at < dims.len() {
             let (extent, stride, _) = dims[at];
             count = tri!(mul(count, extent, elements, field));
-            reach = tri!(add(reach, tri!(mul(extent - 1, stride, elements, field)), elements, field));
+            reach =
+                tri!(add(reach, tri!(mul(extent - 1, stride, elements, field)), elements, field));
             at += 1;
         }
         Ok(reach)
@@ -368,7 +373,12 @@ impl Strides {
 
     /// No two elements share a place: from the smallest stride up, each one steps over
     /// everything that the smaller ones reach.
-    const fn check_disjoint(&self, batch: usize, channels: usize, size: [usize; 3]) -> Result<(), Error> {
+    const fn check_disjoint(
+        &self,
+        batch: usize,
+        channels: usize,
+        size: [usize; 3],
+    ) -> Result<(), Error> {
         let mut dims = self.dims(batch, channels, size);
         let mut sorted = 0;
         let mut reach = 0;
@@ -394,7 +404,12 @@ impl Strides {
         Ok(())
     }
 
-    const fn dims(&self, batch: usize, channels: usize, size: [usize; 3]) -> [(usize, usize, StrideOf); 5] {
+    const fn dims(
+        &self,
+        batch: usize,
+        channels: usize,
+        size: [usize; 3],
+    ) -> [(usize, usize, StrideOf); 5] {
         [
             (batch, self.batch, StrideOf::Batch),
             (channels, self.channel, StrideOf::Channel),

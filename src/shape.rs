@@ -180,7 +180,12 @@ impl<const D: usize> Conv<D> {
     /// 0; groups that do not divide the channels; a window that exceeds the padded input; a
     /// stride with [`Padding::Same`]; sizes of tensors, weights or scratch memory that the target
     /// cannot address.
-    pub const fn plan(&self, layout: Layout, batch: usize, size: [usize; D]) -> Result<Plan, Error> {
+    pub const fn plan(
+        &self,
+        layout: Layout,
+        batch: usize,
+        size: [usize; D],
+    ) -> Result<Plan, Error> {
         self.plan_within(layout, batch, size, isize::MAX as usize)
     }
 
@@ -204,7 +209,8 @@ impl<const D: usize> Conv<D> {
         let mut axis = 0;
         while axis < D {
             if self.kernel[axis] > 1 {
-                size[axis] = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+                size[axis] =
+                    self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
             }
             axis += 1;
         }

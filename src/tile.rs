@@ -234,19 +234,19 @@ impl Tile<'_> {
         self.job.check_scratch(scratch)?;
         let task = &self.job.task;
         let plan = &task.plan;
-        let (sums, blob) = scratch.split_at_mut(plan.scratch_len());
-        let panels = match self.job.weights {
+        let (panels, sums): (_, &mut [f32]) = match self.job.weights {
             Weights::Packed(packed) => {
-                WeightPanels::Packed { panels: packed.panels_for(plan)?, first_panel: 0 }
+                (WeightPanels::Packed { panels: packed.panels_for(plan)?, first_panel: 0 }, scratch)
             }
             Weights::Unpacked(weights) => match plan.layout {
-                Layout::Nchw => WeightPanels::Unpacked(weights),
+                Layout::Nchw => (WeightPanels::Unpacked(weights), &mut []),
                 Layout::Nhwc => {
-                    let panels = self.part.panels.clone();
-                    let len = panels.len() * plan.geometry.chain() * LANES_PER_PANEL;
-                    let panels_of_part = &mut blob[..len];
-                    pack_panels(&plan.geometry, weights, panels.clone(), panels_of_part);
-                    WeightPanels::Packed { panels: panels_of_part, first_panel: panels.start }
+                    let first_panel = self.part.panels.start;
+                    let len = self.part.panels.len() * plan.geometry.chain() * LANES_PER_PANEL;
+                    let (sums, blob) = scratch.split_at_mut(plan.scratch_len());
+                    let panels = &mut blob[..len];
+                    pack_panels(&plan.geometry, weights, self.part.panels.clone(), panels);
+                    (WeightPanels::Packed { panels, first_panel }, sums)
                 }
             },
         };

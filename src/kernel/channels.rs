@@ -286,8 +286,7 @@ impl Tile<'_> {
         let mut sums = [bias; PIXELS];
         let mut first = 0;
         while first < in_per_group {
-            let channels =
-                if L::DEPTHWISE { 1 } else { CHANNEL_BLOCK.min(in_per_group - first) };
+            let channels = if L::DEPTHWISE { 1 } else { CHANNEL_BLOCK.min(in_per_group - first) };
             let weights = vector.weights.wrapping_add(first * geometry.taps() * LANES_PER_PANEL);
             let mut kd = depth.start;
             while kd < depth.end {

@@ -18,11 +18,13 @@
 //!         store the partial sums, or finish the outputs
 //! ```
 //!
-//! A tap is tested for the whole tile at once. Where it lies inside for some pixels only, the
-//! others multiply by zero, which leaves their sums as they are.
+//! A tap is tested for the whole tile at once, and passed over where it lies outside for all of
+//! it; so tiles are cut from columns whose windows have the same taps inside. Where a tap lies
+//! inside for some pixels of a tile only, the others multiply by zero, which leaves their sums as
+//! they are.
 
-use super::finish::{FinishTile, Outputs};
-use super::walk::{Pixel, even_piece, input_offset};
+use super::finish::{FinishTile, MOST_PIXELS, Outputs};
+use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
@@ -31,11 +33,8 @@ use crate::shape::Geometry;
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
 
-/// The most pixels of a tile, on any instruction set.
-const MOST_PIXELS: usize = 8;
-
-/// Rows at least this wide are cut into tiles of their own where there is padding, so that tiles
-/// do not mix pixels of which some need a tap and others do not.
+/// Where there is padding, rows of this many pixels are cut into tiles of their own, so that tiles
+/// do not mix pixels of which some need a row of taps and others do not.
 const OWN_TILES: usize = 5;
 
 pub(super) struct Run<'a> {
@@ -117,6 +116,7 @@ impl Run<'_> {
                 .wrapping_add((panel - self.first_panel) * panel_len)
                 .wrapping_add(channels.first % LANES_PER_PANEL),
             panel_len,
+            channel_block: CHANNEL_BLOCK,
             units: 0..0,
             last: false,
             bias: task.bias,
@@ -144,7 +144,7 @@ impl Run<'_> {
         }
     }
 
-    /// A segment of the chain, for a block of pixels, tile by tile.
+    /// A segment of the chain, for a block of pixels: columns whose windows are alike, then tiles.
     #[inline(always)]
     fn tiles<S: Simd>(
         &self,
@@ -155,43 +155,52 @@ impl Run<'_> {
         channel_offset: usize,
     ) {
         let geometry = layer.geometry;
-        let width = geometry.output[2];
-        let by_rows = geometry.padded && width >= OWN_TILES;
         let most = S::TILE_PIXELS[vectors - 1];
-        let mut next = Pixel::of(geometry, pixels.start);
-        let mut number = pixels.start;
-        while number < pixels.end {
-            let left = pixels.end - number;
-            let run = if by_rows { left.min(width - next.at[2]) } else { left };
-            let count = even_piece(run, most);
-            let sums = (number - pixels.start) * WIDEST_TILE;
-            let mut tile = Tile {
-                layer,
-                window: [0; MOST_PIXELS],
-                start: [[0; 3]; MOST_PIXELS],
-                least: [isize::MAX; 3],
-                most: [isize::MIN; 3],
-                offsets: [0; MOST_PIXELS],
-                sums: self.scratch.wrapping_add(sums),
-            };
-            let mut pixel = 0;
-            while pixel < count {
-                let start = next.window_start(geometry);
-                let image = next.image.wrapping_mul(layer.strides.batch) as isize;
-                tile.window[pixel] = input_offset(layer.strides, start).wrapping_add(image);
-                tile.start[pixel] = start;
-                let mut axis = 0;
-                while axis < 3 {
-                    tile.least[axis] = tile.least[axis].min(start[axis]);
-                    tile.most[axis] = tile.most[axis].max(start[axis]);
-                    axis += 1;
-                }
-                tile.offsets[pixel] = next.output_offset(&self.task.plan.output) + channel_offset;
-                next.next(geometry);
-                pixel += 1;
+        let mut done = 0;
+        let mut columns = 0..0;
+        while columns.end < geometry.output[2] {
+            columns = columns_alike(geometry, columns.end);
+            let before = count_in_columns(geometry, &columns, pixels.start);
+            let mut left = count_in_columns(geometry, &columns, pixels.end) - before;
+            if left == 0 {
+                continue;
             }
-            enter_tile(simd, &tile, vectors, count);
-            number += count;
+            let by_rows = geometry.padded && columns.end - columns.start >= OWN_TILES;
+            let mut next = Pixel::of(geometry, pixels.start);
+            if next.at[2] >= columns.end {
+                next.at[2] = columns.end - 1;
+                next.next(geometry, &columns);
+            }
+            next.at[2] = next.at[2].max(columns.start);
+            while left > 0 {
+                let run = if by_rows { left.min(columns.end - next.at[2]) } else { left };
+                let count = even_piece(run, most);
+                let mut tile = Tile {
+                    layer,
+                    window: [0; MOST_PIXELS],
+                    start: [[0; MOST_PIXELS]; 3],
+                    least: [0; 3],
+                    most: [0; 3],
+                    offsets: [0; MOST_PIXELS],
+                    sums: self.scratch.wrapping_add(done * WIDEST_TILE),
+                };
+                let mut pixel = 0;
+                while pixel < count {
+                    let start = next.window_start(geometry);
+                    let image = next.image.wrapping_mul(layer.strides.batch) as isize;
+                    tile.window[pixel] = input_offset(layer.strides, start).wrapping_add(image);
+                    tile.offsets[pixel] =
+                        next.output_offset(&self.task.plan.output) + channel_offset;
+                    if geometry.padded {
+                        tile.bound(pixel, start);
+                    }
+                    next.next(geometry, &columns);
+                    pixel += 1;
+                }
+                enter_tile(simd, &tile, vectors, count);
+                done += count;
+                left -= count;
+            }
         }
     }
 }
@@ -213,6 +222,9 @@ struct Layer<'a> {
     /// At the first channel of the tile and the first step of the segment.
     weights: *const f32,
     panel_len: usize,
+    /// `CHANNEL_BLOCK`, from memory: known to the compiler, it is a reason to unroll the inner
+    /// loop, and to run out of registers.
+    channel_block: usize,
     /// The segment: (channel block, tap) pairs, counted in the order of the chain.
     units: Range<usize>,
     /// Whether the segment ends the chain.
@@ -228,8 +240,9 @@ struct Tile<'a> {
     layer: &'a Layer<'a>,
     /// The offset of the first tap of each pixel.
     window: [isize; MOST_PIXELS],
-    /// The coordinates of the first tap of each pixel, and their bounds.
-    start: [[isize; 3]; MOST_PIXELS],
+    /// The coordinates of the first tap of each pixel, and their bounds; zeros without padding,
+    /// where every tap lies inside.
+    start: [[isize; MOST_PIXELS]; 3],
     least: [isize; 3],
     most: [isize; 3],
     /// Where each pixel lies in the output, at the first channel of the tile.
@@ -246,37 +259,67 @@ enum Inside {
     None,
 }
 
-impl Tile<'_> {
+impl Inside {
+    /// Inside along two axes.
     #[inline(always)]
-    fn inside(&self, tap: [isize; 3]) -> Inside {
-        let mut inside = Inside::All;
+    fn and(self, other: Inside) -> Inside {
+        match (self, other) {
+            (Inside::None, _) | (_, Inside::None) => Inside::None,
+            (Inside::All, Inside::All) => Inside::All,
+            _ => Inside::Some,
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// Notes where the window of the next pixel starts.
+    #[inline(always)]
+    fn bound(&mut self, pixel: usize, start: [isize; 3]) {
         let mut axis = 0;
         while axis < 3 {
-            let size = self.layer.geometry.input[axis] as isize;
-            let (least, most) = (self.least[axis] + tap[axis], self.most[axis] + tap[axis]);
-            if most < 0 || least >= size {
-                return Inside::None;
+            self.start[axis][pixel] = start[axis];
+            if pixel == 0 || start[axis] < self.least[axis] {
+                self.least[axis] = start[axis];
             }
-            if least < 0 || most >= size {
-                inside = Inside::Some;
+            if pixel == 0 || start[axis] > self.most[axis] {
+                self.most[axis] = start[axis];
             }
             axis += 1;
         }
-        inside
     }
 
+    /// Along one axis, at a distance from the first tap.
     #[inline(always)]
-    fn pixel_is_inside(&self, pixel: usize, tap: [isize; 3]) -> bool {
-        let start = self.start[pixel];
-        let size = self.layer.geometry.input;
-        let mut inside = true;
+    fn inside(&self, axis: usize, distance: isize) -> Inside {
+        let size = self.layer.geometry.input[axis] as isize;
+        let (least, most) = (self.least[axis] + distance, self.most[axis] + distance);
+        if most < 0 || least >= size {
+            Inside::None
+        } else if least < 0 || most >= size {
+            Inside::Some
+        } else {
+            Inside::All
+        }
+    }
+
+    /// For each pixel: all ones if the tap lies inside, else zero.
+    #[inline(always)]
+    fn masks<const PIXELS: usize>(&self, tap: [isize; 3]) -> [isize; PIXELS] {
+        let mut masks = [-1; PIXELS];
         let mut axis = 0;
         while axis < 3 {
-            // A negative coordinate is a huge one.
-            inside &= ((start[axis] + tap[axis]) as usize) < size[axis];
+            let size = self.layer.geometry.input[axis];
+            let start = &self.start[axis];
+            let mut pixel = 0;
+            while pixel < PIXELS {
+                // A negative coordinate is a huge one.
+                let inside = ((start[pixel] + tap[axis]) as usize) < size;
+                masks[pixel] &= -(inside as isize);
+                pixel += 1;
+            }
             axis += 1;
         }
-        inside
+        masks
     }
 }
 
@@ -332,12 +375,12 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
             }
         }
         let sums = sums;
-        simd.enter(FinishTile {
+        simd.enter(FinishTile::<PIXELS> {
             outputs: layer.outputs,
             sums: (&raw const sums).cast(),
             width: VECTORS * S::LANES,
             channels: layer.channels,
-            offsets: &tile.offsets[..PIXELS],
+            offsets: &tile.offsets,
         });
     }
 }
@@ -411,10 +454,11 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 ) {
     let layer = tile.layer;
     let geometry = layer.geometry;
+    let strides = layer.strides;
     let [_, height, width] = geometry.kernel;
-    let [depth_step, row_step, pixel_step] = geometry.dilation.map(|dilation| dilation as isize);
-    let in_per_group = geometry.in_per_group();
     let taps = geometry.taps();
+    let steps = geometry.dilation.map(|dilation| dilation as isize);
+    let offset_step = steps[2].wrapping_mul(strides.pixel as isize);
 
     let mut windows = [layer.input; PIXELS];
     let mut pixel = 0;
@@ -423,6 +467,7 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         pixel += 1;
     }
 
+    // The segment may begin and end at any tap.
     let first_tap = layer.units.start % taps;
     let mut channel = layer.units.start / taps * CHANNEL_BLOCK;
     let mut kd = first_tap / (height * width);
@@ -431,56 +476,80 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     let mut weights = layer.weights;
     let mut left = layer.units.end - layer.units.start;
     while left > 0 {
-        let channels = CHANNEL_BLOCK.min(in_per_group - channel);
-        let tap = [kd as isize * depth_step, kh as isize * row_step, kw as isize * pixel_step];
-        let channel_offset = (channel * layer.strides.channel) as isize;
-        let offset = input_offset(layer.strides, tap).wrapping_add(channel_offset);
-        // SAFETY: the panels hold `channels` steps for each tap of each block; the input is read
-        // at taps that lie inside, or at its first pixel.
-        unsafe {
-            match tile.inside(tap) {
-                Inside::All => {
-                    let mut at = windows;
-                    let mut pixel = 0;
-                    while pixel < PIXELS {
-                        at[pixel] = windows[pixel].wrapping_offset(offset);
-                        pixel += 1;
-                    }
-                    block::<S, VECTORS, PIXELS, false>(
-                        simd, layer, weights, channels, &at, &[0; PIXELS], sums,
-                    );
-                }
-                Inside::Some => {
-                    let mut at = [layer.input.wrapping_offset(channel_offset); PIXELS];
-                    let mut masks = [0; PIXELS];
-                    let mut pixel = 0;
-                    while pixel < PIXELS {
-                        if tile.pixel_is_inside(pixel, tap) {
-                            at[pixel] = windows[pixel].wrapping_offset(offset);
-                            masks[pixel] = u32::MAX;
+        let mut block = layer.channel_block;
+        if taps == 1 {
+            // Blocks of one tap follow each other without a seam.
+            block *= left;
+            left = 1;
+        }
+        let left_channels = geometry.in_per_group() - channel;
+        let channels = if left_channels < block { left_channels } else { block };
+        let channel_offset = (channel * strides.channel) as isize;
+        let mut tap = [kd as isize * steps[0], kh as isize * steps[1], kw as isize * steps[2]];
+        let mut offset = input_offset(strides, tap).wrapping_add(channel_offset);
+        let inside_row = tile.inside(0, tap[0]).and(tile.inside(1, tap[1]));
+        // The rest of a row of taps.
+        let count = left.min(width - kw);
+        left -= count;
+        if inside_row == Inside::None {
+            weights = weights.wrapping_add(count * channels * LANES_PER_PANEL);
+        } else {
+            let mut taps_left = count;
+            while taps_left > 0 {
+                // SAFETY: the panels hold `channels` steps for each tap of each block; the
+                // input is read at taps that lie inside, or at its first pixel.
+                unsafe {
+                    match inside_row.and(tile.inside(2, tap[2])) {
+                        Inside::All => {
+                            block_of_channels::<S, VECTORS, PIXELS, false>(
+                                simd,
+                                layer,
+                                weights,
+                                channels,
+                                &windows,
+                                offset,
+                                &[0; PIXELS],
+                                sums,
+                            );
                         }
-                        pixel += 1;
+                        Inside::Some => {
+                            let masks = tile.masks::<PIXELS>(tap);
+                            let to_tap = offset.wrapping_sub(channel_offset);
+                            let mut at = [layer.input; PIXELS];
+                            let mut pixel = 0;
+                            while pixel < PIXELS {
+                                let offset = tile.window[pixel].wrapping_add(to_tap);
+                                at[pixel] = layer.input.wrapping_offset(offset & masks[pixel]);
+                                pixel += 1;
+                            }
+                            block_of_channels::<S, VECTORS, PIXELS, true>(
+                                simd,
+                                layer,
+                                weights,
+                                channels,
+                                &at,
+                                channel_offset,
+                                &masks,
+                                sums,
+                            );
+                        }
+                        Inside::None => {}
                     }
-                    block::<S, VECTORS, PIXELS, true>(
-                        simd, layer, weights, channels, &at, &masks, sums,
-                    );
                 }
-                Inside::None => {}
+                weights = weights.wrapping_add(channels * LANES_PER_PANEL);
+                offset = offset.wrapping_add(offset_step);
+                tap[2] += steps[2];
+                taps_left -= 1;
             }
         }
-        weights = weights.wrapping_add(channels * LANES_PER_PANEL);
-        left -= 1;
-        kw += 1;
-        if kw == width {
-            kw = 0;
-            kh += 1;
-            if kh == height {
-                kh = 0;
-                kd += 1;
-                if kd == geometry.kernel[0] {
-                    kd = 0;
-                    channel += CHANNEL_BLOCK;
-                }
+        kw = 0;
+        kh += 1;
+        if kh == height {
+            kh = 0;
+            kd += 1;
+            if kd == geometry.kernel[0] {
+                kd = 0;
+                channel += CHANNEL_BLOCK;
             }
         }
     }
@@ -488,38 +557,42 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 
 /// The channels of a block at one tap.
 #[inline(always)]
-unsafe fn block<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
+#[allow(clippy::too_many_arguments)]
+unsafe fn block_of_channels<
+    S: Simd,
+    const VECTORS: usize,
+    const PIXELS: usize,
+    const MASKED: bool,
+>(
     simd: S,
     layer: &Layer,
     weights: *const f32,
     channels: usize,
     at: &[*const f32; PIXELS],
-    masks: &[u32; PIXELS],
+    offset: isize,
+    masks: &[isize; PIXELS],
     sums: &mut [[S::V; VECTORS]; PIXELS],
 ) {
-    let stride = layer.strides.channel;
-    let panel_len = layer.panel_len;
-    let mut offset = 0_usize;
+    let stride = layer.strides.channel as isize;
+    let mut offset = offset;
     let mut weights = weights;
-    // SAFETY: the caller vouches for `channels` steps of weights and of each pixel.
-    unsafe {
-        if channels == CHANNEL_BLOCK {
-            let mut channel = 0;
-            while channel < CHANNEL_BLOCK {
-                step::<S, VECTORS, PIXELS, MASKED>(simd, weights, panel_len, at, offset, masks, sums);
-                weights = weights.wrapping_add(LANES_PER_PANEL);
-                offset = offset.wrapping_add(stride);
-                channel += 1;
-            }
-        } else {
-            let mut channel = 0;
-            while channel < channels {
-                step::<S, VECTORS, PIXELS, MASKED>(simd, weights, panel_len, at, offset, masks, sums);
-                weights = weights.wrapping_add(LANES_PER_PANEL);
-                offset = offset.wrapping_add(stride);
-                channel += 1;
-            }
+    let mut left = channels;
+    while left > 0 {
+        // SAFETY: the caller vouches for `channels` steps of weights and of each pixel.
+        unsafe {
+            step::<S, VECTORS, PIXELS, MASKED>(
+                simd,
+                weights,
+                layer.panel_len,
+                at,
+                offset,
+                masks,
+                sums,
+            );
         }
+        weights = weights.wrapping_add(LANES_PER_PANEL);
+        offset = offset.wrapping_add(stride);
+        left -= 1;
     }
 }
 
@@ -530,8 +603,8 @@ unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED:
     weights: *const f32,
     panel_len: usize,
     at: &[*const f32; PIXELS],
-    offset: usize,
-    masks: &[u32; PIXELS],
+    offset: isize,
+    masks: &[isize; PIXELS],
     sums: &mut [[S::V; VECTORS]; PIXELS],
 ) {
     let mut w = [simd.splat(0.0); VECTORS];
@@ -546,9 +619,9 @@ unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED:
     let mut pixel = 0;
     while pixel < PIXELS {
         // SAFETY: the input holds this channel of the tap of the pixel.
-        let mut x = simd.splat(unsafe { *at[pixel].wrapping_add(offset) });
+        let mut x = simd.splat(unsafe { *at[pixel].wrapping_offset(offset) });
         if MASKED {
-            x = simd.keep(x, masks[pixel]);
+            x = simd.keep(x, masks[pixel] as u32);
         }
         let mut vector = 0;
         while vector < VECTORS {

@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::epilogue::Activation;
+use crate::numerics;
 use crate::simd::{Kernel, MOST_LANES, Simd};
 
 /// The part of a [`Task`] that outputs need.
@@ -11,7 +12,6 @@ pub(super) struct Outputs {
     residual: *const f32,
     activation: Activation,
     channel_stride: usize,
-    pixel_stride: usize,
 }
 
 impl Outputs {
@@ -21,14 +21,7 @@ impl Outputs {
             residual: task.residual,
             activation: task.activation,
             channel_stride: task.plan.output.channel,
-            pixel_stride: task.plan.output.pixel,
         }
-    }
-
-    /// Whether neighbouring channels are neighbours in memory.
-    #[inline(always)]
-    pub fn channels_adjoin(&self) -> bool {
-        self.channel_stride == 1
     }
 
     /// Finishes and stores the first `count` lanes, at `offset` and behind.
@@ -118,84 +111,84 @@ fn clamp<S: Simd>(simd: S, v: S::V, lower: f32, upper: f32) -> S::V {
     simd.select_less(upper, v, upper, v)
 }
 
-/// A tile whose lanes are output channels: `pixels` rows of `width` sums, in the registers' order.
-pub(super) struct FinishTile<'a> {
+/// A tile whose lanes are output channels: `PIXELS` rows of `width` sums.
+pub(super) struct FinishTile<'a, const PIXELS: usize> {
     pub outputs: &'a Outputs,
-    /// `sums[pixel * width + channel]`
+    /// `sums[pixel * width + channel]`; `width` is whole vectors.
     pub sums: *const f32,
     pub width: usize,
     /// Channels that exist, at most `width`.
     pub channels: usize,
-    /// Of each pixel, at the first channel of the tile.
-    pub offsets: &'a [usize],
+    /// Of each pixel, at the first channel of the tile; ascending.
+    pub offsets: &'a [usize; MOST_PIXELS],
 }
 
-impl Kernel for FinishTile<'_> {
+/// The most pixels of a tile.
+pub(super) const MOST_PIXELS: usize = 8;
+
+impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if self.outputs.channels_adjoin() {
-            self.channels_in_lanes(simd);
-        } else {
-            self.pixels_in_lanes(simd);
+        let mut channel = 0;
+        while channel < self.channels {
+            let count = S::LANES.min(self.channels - channel);
+            if self.outputs.channel_stride == 1 {
+                self.channels_in_lanes(simd, channel, count);
+            } else {
+                self.pixels_in_lanes(simd, channel, count);
+            }
+            channel += S::LANES;
         }
     }
 }
 
-impl FinishTile<'_> {
+impl<const PIXELS: usize> FinishTile<'_, PIXELS> {
     /// A vector of the tile is a vector of the output.
     #[inline(always)]
-    fn channels_in_lanes<S: Simd>(&self, simd: S) {
-        for (pixel, &offset) in self.offsets.iter().enumerate() {
-            let mut channel = 0;
-            while channel < self.channels {
-                let count = S::LANES.min(self.channels - channel);
-                // SAFETY: `sums` holds `width` values for each offset, `width` being whole
-                // vectors; the offsets are those of the part of the output that is computed.
-                unsafe {
-                    let v = simd.load(self.sums.add(pixel * self.width + channel));
-                    self.outputs.store(simd, v, offset + channel, count);
-                }
-                channel += S::LANES;
+    fn channels_in_lanes<S: Simd>(&self, simd: S, channel: usize, count: usize) {
+        for (pixel, &offset) in self.offsets[..PIXELS].iter().enumerate() {
+            // SAFETY: `sums` holds `width` values for each pixel; the offsets are those of the
+            // part of the output that is computed.
+            unsafe {
+                let v = simd.load(self.sums.add(pixel * self.width + channel));
+                self.outputs.store(simd, v, offset + channel, count);
             }
         }
     }
 
-    /// Planes of channels: squares of the tile are transposed.
+    /// Planes of channels: the vectors are transposed, as many pixels at a time as there are lanes.
     #[inline(always)]
-    fn pixels_in_lanes<S: Simd>(&self, simd: S) {
+    fn pixels_in_lanes<S: Simd>(&self, simd: S, channel: usize, count: usize) {
         let outputs = self.outputs;
+        // What needs no residual is done on full vectors.
+        let finish_first = outputs.residual.is_null();
         let mut first = 0;
-        while first < self.offsets.len() {
-            let pixels = &self.offsets[first..self.offsets.len().min(first + S::LANES)];
-            // Offsets ascend, so the ends tell whether the pixels between are in one row.
-            let stride = outputs.pixel_stride;
-            let in_line = pixels[pixels.len() - 1] - pixels[0] == (pixels.len() - 1) * stride;
-            let mut channel = 0;
-            while channel < self.channels {
-                let mut rows = [simd.splat(0.0); MOST_LANES];
-                let mut pixel = 0;
-                while pixel < pixels.len() {
-                    // SAFETY: `sums` holds `width` values for each offset.
-                    rows[pixel] = unsafe {
-                        simd.load(self.sums.add((first + pixel) * self.width + channel))
-                    };
-                    pixel += 1;
-                }
-                simd.transpose(&mut rows);
-                let count = S::LANES.min(self.channels - channel);
-                for (lane, &row) in rows.iter().enumerate().take(count) {
-                    let plane = (channel + lane) * outputs.channel_stride;
-                    // SAFETY: pixels and channels of the part of the output that is computed.
-                    unsafe {
-                        if in_line {
-                            let offset = pixels[0] + plane;
-                            outputs.store_strided(simd, row, offset, stride, pixels.len());
-                        } else {
-                            scatter(simd, outputs, row, pixels, plane);
-                        }
+        while first < PIXELS {
+            let mut rows = [simd.splat(0.0); MOST_LANES];
+            let mut lane = 0;
+            while lane < S::LANES && first + lane < PIXELS {
+                let from = (first + lane) * self.width + channel;
+                // SAFETY: `sums` holds `width` values for each pixel.
+                let v = unsafe { simd.load(self.sums.add(from)) };
+                rows[lane] = if finish_first { finish(simd, v, outputs.activation) } else { v };
+                lane += 1;
+            }
+            simd.transpose(&mut rows);
+            let pixels = &self.offsets[first..PIXELS.min(first + S::LANES)];
+            let in_line = pixels[pixels.len() - 1] - pixels[0] == pixels.len() - 1;
+            for (lane, &row) in rows.iter().enumerate().take(count) {
+                let plane = (channel + lane) * outputs.channel_stride;
+                // SAFETY: pixels and channels of the part of the output that is computed.
+                unsafe {
+                    if !in_line {
+                        scatter(simd, outputs, row, pixels, plane, finish_first);
+                    } else if finish_first {
+                        let output = outputs.output.wrapping_add(pixels[0] + plane);
+                        simd.store_first(output, row, pixels.len());
+                    } else {
+                        outputs.store(simd, row, pixels[0] + plane, pixels.len());
                     }
                 }
-                channel += S::LANES;
             }
             first += S::LANES;
         }
@@ -207,13 +200,26 @@ impl FinishTile<'_> {
 /// # Safety
 /// As of [`Outputs::store`].
 #[inline(always)]
-unsafe fn scatter<S: Simd>(simd: S, outputs: &Outputs, v: S::V, pixels: &[usize], plane: usize) {
+unsafe fn scatter<S: Simd>(
+    simd: S,
+    outputs: &Outputs,
+    v: S::V,
+    pixels: &[usize],
+    plane: usize,
+    finished: bool,
+) {
     let mut lanes = [0.0; MOST_LANES];
     // SAFETY: `lanes` holds a vector; the offsets are the caller's.
     unsafe {
         simd.store(lanes.as_mut_ptr(), v);
         for (&lane, &pixel) in lanes.iter().zip(pixels) {
-            outputs.store(simd, simd.splat(lane), pixel + plane, 1);
+            let output = outputs.output.wrapping_add(pixel + plane);
+            *output = if finished {
+                lane
+            } else {
+                let residual = *outputs.residual.wrapping_add(pixel + plane);
+                numerics::finish(lane, Some(residual), outputs.activation)
+            };
         }
     }
 }

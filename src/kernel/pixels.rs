@@ -251,7 +251,8 @@ impl Tile<'_> {
         let mut first = 0;
         while first < in_per_group {
             let block = CHANNEL_BLOCK.min(in_per_group - first);
-            let to_tap = if weights.channels_in_tap { block * weights.to_tap } else { weights.to_tap };
+            let to_tap =
+                if weights.channels_in_tap { block * weights.to_tap } else { weights.to_tap };
             let block_weights = weights.first.wrapping_add(first * weights.before_block);
             let block_input = self.input.wrapping_add(first.wrapping_mul(strides.channel));
             let mut kd = depth.start;
@@ -265,7 +266,11 @@ impl Tile<'_> {
                         .wrapping_add(kh.wrapping_mul(row_step));
                     let mut kw = 0;
                     while kw < kernel_width {
-                        let inside = if WHOLE { [(0, 0); VECTORS] } else { self.lanes_inside::<S, VECTORS>(kw) };
+                        let inside = if WHOLE {
+                            [(0, 0); VECTORS]
+                        } else {
+                            self.lanes_inside::<S, VECTORS>(kw)
+                        };
                         let mut channel = 0;
                         while channel < block {
                             // SAFETY: the lanes that are read have this tap inside the input;
@@ -311,7 +316,13 @@ impl Tile<'_> {
                 let offset = self.offset + output * plan.output.channel + pixel * stride;
                 // SAFETY: outputs of the task's part.
                 unsafe {
-                    channels.outputs.store_strided(simd, sums[output][vector], offset, stride, count);
+                    channels.outputs.store_strided(
+                        simd,
+                        sums[output][vector],
+                        offset,
+                        stride,
+                        count,
+                    );
                 }
                 vector += 1;
             }

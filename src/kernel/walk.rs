@@ -21,12 +21,12 @@ impl Pixel {
         Pixel { image: planes / depth, at: [planes % depth, h, w] }
     }
 
-    /// The one after it.
+    /// The one after it, among those in `columns`.
     #[inline(always)]
-    pub fn next(&mut self, geometry: &Geometry) {
+    pub fn next(&mut self, geometry: &Geometry, columns: &Range<usize>) {
         self.at[2] += 1;
-        if self.at[2] == geometry.output[2] {
-            self.at[2] = 0;
+        if self.at[2] == columns.end {
+            self.at[2] = columns.start;
             self.at[1] += 1;
             if self.at[1] == geometry.output[1] {
                 self.at[1] = 0;
@@ -98,6 +98,37 @@ pub(crate) fn interior(geometry: &Geometry, axis: usize, within: Range<usize>) -
     };
     let end = end.clamp(within.start, within.end);
     first.clamp(within.start, end)..end
+}
+
+/// The most columns from `first` on whose windows have the same columns of taps inside the input.
+#[inline(always)]
+pub(crate) fn columns_alike(geometry: &Geometry, first: usize) -> Range<usize> {
+    let width = geometry.output[2];
+    let whole = interior(geometry, 2, 0..width);
+    if whole.contains(&first) {
+        return first..whole.end;
+    }
+    let taps = |column: usize| {
+        let place = column * geometry.stride[2];
+        taps_inside(geometry, 2, place.wrapping_sub(geometry.padding[2]) as isize)
+    };
+    let mut end = first + 1;
+    while end < width && taps(end) == taps(first) {
+        end += 1;
+    }
+    first..end
+}
+
+/// How many of the first `pixels` of the output are in `columns`.
+#[inline(always)]
+pub(crate) fn count_in_columns(
+    geometry: &Geometry,
+    columns: &Range<usize>,
+    pixels: usize,
+) -> usize {
+    let width = geometry.output[2];
+    let in_last_row = (pixels % width).clamp(columns.start, columns.end) - columns.start;
+    pixels / width * (columns.end - columns.start) + in_last_row
 }
 
 /// A run of pixels in one row of the output.

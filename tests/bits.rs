@@ -1,0 +1,111 @@
+//! The promise: every path, layout, tiling, cache size and form of weights gives the bits of the
+//! plain loops, for random layers and data with every kind of special value.
+//!
+//! `TAPWISE_CASES` sets the number of random layers (20,000 without it).
+
+mod common;
+
+use common::{Case, POISONS, Residual, cases, places, scatter};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use rand::seq::SliceRandom;
+use rand::{SeedableRng, rngs::StdRng};
+use std::collections::BTreeMap;
+use tapwise::{Isa, Layout, Weights, reference};
+
+/// The paths of this machine; the others are named on standard error.
+fn paths() -> Vec<Isa> {
+    let (here, missing): (Vec<_>, Vec<_>) =
+        Isa::ALL.into_iter().partition(|isa| isa.is_available());
+    for isa in missing {
+        eprintln!("SKIPPED: this machine, or this build, has no {}", isa.name());
+    }
+    here
+}
+
+#[test]
+fn every_path_equals_the_plain_loops() {
+    let count = std::env::var("TAPWISE_CASES").map_or(20_000, |n| n.parse().unwrap());
+    let paths = paths();
+    let mut kernels = BTreeMap::new();
+    let mut runner = TestRunner::new(Config {
+        cases: count,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    });
+    let counted = std::cell::RefCell::new(&mut kernels);
+    let result = runner.run(&cases(), |case| {
+        let [x, weights, bias, residual] = case.data();
+        let plan = case.plan(Layout::Nchw);
+        let mut expected = residual.clone();
+        reference::run(&plan, &x, &weights, case.epilogue(&bias, &residual), &mut expected)
+            .unwrap();
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            *counted.borrow_mut().entry(case.plan(layout).kernel_name()).or_insert(0) += 1;
+            for &isa in &paths {
+                check(&case, layout, isa, &expected)?;
+            }
+        }
+        Ok(())
+    });
+    eprintln!("{count} layers, {kernels:?}");
+    result.unwrap();
+    assert!(kernels.len() == 3, "a kernel was never chosen: {kernels:?}");
+}
+
+/// Packed weights tile by tile in any order, then unpacked ones at once.
+fn check(case: &Case, layout: Layout, isa: Isa, expected: &[f32]) -> Result<(), TestCaseError> {
+    let [x, weights, bias, residual] = case.data();
+    let plan = case.odd_plan(layout).with_isa(isa).unwrap();
+    let poison = POISONS[case.seed as usize % 2];
+    let input = places(&plan.input_strides(), case.batch, case.in_channels(), case.size);
+    let output =
+        places(&plan.output_strides(), case.batch, case.out_channels(), plan.output_size());
+    let x = scatter(&x, &input, plan.input_len(), poison);
+    let residual = scatter(&residual, &output, plan.output_len(), poison);
+    let before = match case.residual {
+        Residual::Output => residual.clone(),
+        _ => vec![poison; plan.output_len()],
+    };
+    let wanted = scatter(expected, &output, plan.output_len(), poison);
+    let epilogue = case.epilogue(&bias, &residual);
+
+    let mut packed = vec![poison; plan.packed_len()];
+    let packed = plan.pack(&weights, &mut packed).unwrap();
+    let mut y = before.clone();
+    let mut job = plan.job(&x, &packed, epilogue, &mut y).unwrap();
+    let mut scratch = vec![poison; job.scratch_len()];
+    let mut tiles: Vec<_> = job.tiles(case.tiles).collect();
+    tiles.shuffle(&mut StdRng::seed_from_u64(case.seed));
+    for tile in tiles {
+        tile.run(&mut scratch).unwrap();
+    }
+    equal(&y, &wanted, layout, isa, "packed")?;
+
+    let mut y = before;
+    let mut scratch = vec![poison; plan.scratch_len_unpacked()];
+    plan.run(&x, Weights::Unpacked(&weights), epilogue, &mut scratch, &mut y).unwrap();
+    equal(&y, &wanted, layout, isa, "unpacked")
+}
+
+fn equal(
+    y: &[f32],
+    wanted: &[f32],
+    layout: Layout,
+    isa: Isa,
+    how: &str,
+) -> Result<(), TestCaseError> {
+    let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+    match y.iter().zip(wanted).position(differs) {
+        None => Ok(()),
+        Some(place) => Err(TestCaseError::fail(format!(
+            "{layout:?} {} {how}: at {place} of {}: {:e} ({:#010x}), expected {:e} ({:#010x})",
+            isa.name(),
+            y.len(),
+            y[place],
+            y[place].to_bits(),
+            wanted[place],
+            wanted[place].to_bits(),
+        ))),
+    }
+}
