@@ -27,7 +27,7 @@ use crate::epilogue::Activation;
 /// How many input channels of a group the chain of an output takes before it moves to the next
 /// tap. Part of the promise and of the packed format: it cannot change between versions that
 /// share bits.
-pub const CHANNEL_BLOCK: usize = 8;
+pub const CHANNEL_BLOCK: usize = 16;
 
 /// The one NaN that an output can hold: quiet, positive, no payload.
 pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);

@@ -57,6 +57,10 @@ pub(crate) trait Simd: Copy {
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN, or both are zeros.
+    fn larger(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN, or both are zeros.
+    fn smaller(self, a: Self::V, b: Self::V) -> Self::V;
     /// `if a < b { then } else { otherwise }`; false for NaN.
     fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// [`crate::numerics::canonical`].
@@ -68,6 +72,8 @@ pub(crate) trait Simd: Copy {
     fn index(self, lanes: &[u32; MOST_LANES]) -> Self::Index;
     /// `v[index[lane]]`.
     fn permute(self, v: Self::V, index: Self::Index) -> Self::V;
+    /// Lanes 0, 2, 4, … of `a`, then those of `b`.
+    fn even_lanes(self, a: Self::V, b: Self::V) -> Self::V;
     /// The first `LANES` rows become columns.
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
 

@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::epilogue::Activation;
+#[cfg(doc)]
 use crate::numerics;
 use crate::simd::{Kernel, MOST_LANES, Simd};
 
@@ -10,17 +11,74 @@ use crate::simd::{Kernel, MOST_LANES, Simd};
 pub(super) struct Outputs {
     output: *mut f32,
     residual: *const f32,
-    activation: Activation,
+    function: Function,
     channel_stride: usize,
 }
 
+/// An activation, in as few forms as there are.
+#[derive(Clone, Copy)]
+enum Function {
+    /// With infinite bounds the identity, with 0 and infinity ReLU.
+    Clamp {
+        lower: f32,
+        upper: f32,
+    },
+    LeakyRelu {
+        slope: f32,
+    },
+    HardSwish,
+}
+
 impl Outputs {
+    #[inline(always)]
     pub fn of(task: &Task) -> Outputs {
+        let (lower, upper) = (f32::NEG_INFINITY, f32::INFINITY);
         Outputs {
             output: task.output,
             residual: task.residual,
-            activation: task.activation,
+            function: match task.activation {
+                Activation::None => Function::Clamp { lower, upper },
+                Activation::Relu => Function::Clamp { lower: 0.0, upper },
+                Activation::Clamp { lower, upper } => Function::Clamp { lower, upper },
+                Activation::LeakyRelu { slope } => Function::LeakyRelu { slope },
+                Activation::HardSwish => Function::HardSwish,
+            },
             channel_stride: task.plan.output.channel,
+        }
+    }
+
+    /// Finishes and stores `count` lanes, which are channels, of neighbouring pixels.
+    ///
+    /// # Safety
+    /// Those elements, the first at `offset`, belong to the part of the output that is computed.
+    #[inline(always)]
+    pub unsafe fn store_pixels<S: Simd, const PIXELS: usize>(
+        &self,
+        simd: S,
+        sums: &[S::V; PIXELS],
+        offset: usize,
+        pixel_stride: usize,
+        count: usize,
+    ) {
+        let full = count == S::LANES && self.channel_stride == 1 && self.residual.is_null();
+        let mut offset = offset;
+        if let (true, Function::Clamp { lower, upper }) = (full, self.function) {
+            // The usual case, from register to memory.
+            let mut pixel = 0;
+            while pixel < PIXELS {
+                let v = simd.canonical(clamp(simd, sums[pixel], lower, upper));
+                // SAFETY: the caller's elements.
+                unsafe { simd.store(self.output.wrapping_add(offset), v) };
+                offset += pixel_stride;
+                pixel += 1;
+            }
+        } else {
+            let sums = *sums;
+            for &sum in &sums {
+                // SAFETY: the caller's elements.
+                unsafe { self.store_strided(simd, sum, offset, self.channel_stride, count) };
+                offset += pixel_stride;
+            }
         }
     }
 
@@ -37,14 +95,14 @@ impl Outputs {
             if count == S::LANES {
                 let sum =
                     if self.residual.is_null() { v } else { simd.add(v, simd.load(residual)) };
-                simd.store(output, finish(simd, sum, self.activation));
+                simd.store(output, finish(simd, sum, self.function));
             } else {
                 let sum = if self.residual.is_null() {
                     v
                 } else {
                     simd.add(v, simd.load_first(residual, count))
                 };
-                simd.store_first(output, finish(simd, sum, self.activation), count);
+                simd.store_first(output, finish(simd, sum, self.function), count);
             }
         }
     }
@@ -75,7 +133,7 @@ impl Outputs {
                 let residual = self.residual.wrapping_add(offset);
                 simd.add(v, simd.load_strided(residual, stride as isize, 0, count))
             };
-            simd.store(lanes.as_mut_ptr(), finish(simd, sum, self.activation));
+            simd.store(lanes.as_mut_ptr(), finish(simd, sum, self.function));
             let mut lane = 0;
             while lane < count {
                 *self.output.wrapping_add(offset + lane * stride) = lanes[lane];
@@ -85,18 +143,16 @@ impl Outputs {
     }
 }
 
-/// [`crate::numerics::finish`] without the residual, on a vector.
+/// [`numerics::finish`] without the residual, on a vector.
 #[inline(always)]
-fn finish<S: Simd>(simd: S, v: S::V, activation: Activation) -> S::V {
-    let activated = match activation {
-        Activation::None => v,
-        Activation::Relu => simd.select_less(v, simd.splat(0.0), simd.splat(0.0), v),
-        Activation::Clamp { lower, upper } => clamp(simd, v, lower, upper),
-        Activation::LeakyRelu { slope } => {
+fn finish<S: Simd>(simd: S, v: S::V, function: Function) -> S::V {
+    let activated = match function {
+        Function::Clamp { lower, upper } => clamp(simd, v, lower, upper),
+        Function::LeakyRelu { slope } => {
             let below = simd.mul(v, simd.splat(slope));
             simd.select_less(simd.splat(0.0), v, v, below)
         }
-        Activation::HardSwish => {
+        Function::HardSwish => {
             let gate = clamp(simd, simd.add(v, simd.splat(3.0)), 0.0, 6.0);
             simd.div(simd.mul(v, gate), simd.splat(6.0))
         }
@@ -106,9 +162,7 @@ fn finish<S: Simd>(simd: S, v: S::V, activation: Activation) -> S::V {
 
 #[inline(always)]
 fn clamp<S: Simd>(simd: S, v: S::V, lower: f32, upper: f32) -> S::V {
-    let (lower, upper) = (simd.splat(lower), simd.splat(upper));
-    let v = simd.select_less(v, lower, lower, v);
-    simd.select_less(upper, v, upper, v)
+    simd.smaller(simd.splat(upper), simd.larger(simd.splat(lower), v))
 }
 
 /// A tile whose lanes are output channels: `PIXELS` rows of `width` sums.
@@ -170,7 +224,7 @@ impl<const PIXELS: usize> FinishTile<'_, PIXELS> {
                 let from = (first + lane) * self.width + channel;
                 // SAFETY: `sums` holds `width` values for each pixel.
                 let v = unsafe { simd.load(self.sums.add(from)) };
-                rows[lane] = if finish_first { finish(simd, v, outputs.activation) } else { v };
+                rows[lane] = if finish_first { finish(simd, v, outputs.function) } else { v };
                 lane += 1;
             }
             simd.transpose(&mut rows);
@@ -214,12 +268,13 @@ unsafe fn scatter<S: Simd>(
         simd.store(lanes.as_mut_ptr(), v);
         for (&lane, &pixel) in lanes.iter().zip(pixels) {
             let output = outputs.output.wrapping_add(pixel + plane);
-            *output = if finished {
-                lane
+            if finished {
+                *output = lane;
             } else {
                 let residual = *outputs.residual.wrapping_add(pixel + plane);
-                numerics::finish(lane, Some(residual), outputs.activation)
-            };
+                let sum = simd.add(simd.splat(lane), simd.splat(residual));
+                simd.store_first(output, finish(simd, sum, outputs.function), 1);
+            }
         }
     }
 }

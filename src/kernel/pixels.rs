@@ -12,12 +12,11 @@
 //!         finish the outputs
 //! ```
 //!
-//! A tile whose every lane has every column of the window inside the input loads vectors as they
-//! lie. Others, and those whose lanes are not neighbours in the input, load lane by lane what
-//! lies inside and zeros for the rest.
+//! Where every lane of a tile has a tap inside the input and the lanes are neighbours there,
+//! vectors are loaded as they lie; elsewhere only the lanes inside, and zeros for the rest.
 
 use super::finish::Outputs;
-use super::walk::{Row, even_piece, input_offset, next_row, taps_inside};
+use super::walk::{Row, Rows, div_ceil, even_piece, input_offset, taps_inside};
 use super::{Part, Task, WeightPanels};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
@@ -123,15 +122,25 @@ struct Channels<'a> {
 
 impl Channels<'_> {
     #[inline(always)]
-    fn rows<S: Simd>(&self, simd: S, mut pixels: Range<usize>) {
+    fn rows<S: Simd>(&self, simd: S, pixels: Range<usize>) {
         let geometry = &self.task.plan.geometry;
-        while let Some(row) = next_row(geometry, &mut pixels) {
-            self.row(simd, &row);
+        let mut bias = [simd.splat(0.0); MOST_CHANNELS];
+        if !self.task.bias.is_null() {
+            let mut channel = 0;
+            while channel < self.count {
+                // SAFETY: the bias has a value for each output channel.
+                bias[channel] = simd.splat(unsafe { *self.task.bias.add(self.first + channel) });
+                channel += 1;
+            }
+        }
+        let mut rows = Rows::of(geometry, pixels);
+        while let Some(row) = rows.next(geometry) {
+            self.row(simd, &bias, &row);
         }
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&self, simd: S, row: &Row) {
+    fn row<S: Simd>(&self, simd: S, bias: &[S::V; MOST_CHANNELS], row: &Row) {
         let plan = &self.task.plan;
         let geometry = &plan.geometry;
         let start = row.pixel.window_start(geometry);
@@ -146,35 +155,41 @@ impl Channels<'_> {
             step: geometry.stride[2].wrapping_mul(plan.input.pixel),
             column: start[2],
             pixels: 0,
-            offset: row.pixel.output_offset(&plan.output) + self.first * plan.output.channel,
             taps: [taps_inside(geometry, 0, start[0]), taps_inside(geometry, 1, start[1])],
         };
-        let reach = ((geometry.kernel[2] - 1) * geometry.dilation[2]) as isize;
-        let mut left = row.width.end - row.width.start;
+        let mut offset = row.pixel.output_offset(&plan.output) + self.first * plan.output.channel;
+        let mut left = row.count;
         while left > 0 {
             let vectors = even_piece(left.div_ceil(S::LANES), S::PIXEL_VECTORS);
             tile.pixels = left.min(vectors * S::LANES);
-            let past = ((tile.pixels - 1) * geometry.stride[2]) as isize;
-            let whole = tile.pixels == vectors * S::LANES
-                && tile.step == 1
-                && tile.column >= 0
-                && tile.column + past + reach < geometry.input[2] as isize;
-            // SAFETY: the tile describes outputs of the task's part and their windows; the
-            // lanes of a whole tile are neighbours with every column inside the input.
-            unsafe {
-                if whole {
-                    tile.enter::<S, true>(simd, vectors);
-                } else {
-                    tile.enter::<S, false>(simd, vectors);
+            let mut sums = [simd.splat(0.0); MOST_CHANNELS * MOST_VECTORS];
+            // SAFETY: the tile describes windows of the task's input; the weights are those of
+            // the channels.
+            unsafe { tile.enter(simd, vectors, bias, &mut sums) };
+            let mut sums = sums.chunks_exact(vectors);
+            for channel in 0..self.count {
+                for (vector, &sum) in sums.next().unwrap_or_default().iter().enumerate() {
+                    let pixel = vector * S::LANES;
+                    let count = S::LANES.min(tile.pixels - pixel);
+                    let stride = plan.output.pixel;
+                    let offset = offset + channel * plan.output.channel + pixel * stride;
+                    // SAFETY: outputs of the task's part.
+                    unsafe { self.outputs.store_strided(simd, sum, offset, stride, count) };
                 }
             }
             tile.input = tile.input.wrapping_add(tile.pixels.wrapping_mul(tile.step));
             tile.column += (tile.pixels * geometry.stride[2]) as isize;
-            tile.offset += tile.pixels * plan.output.pixel;
+            offset += tile.pixels * plan.output.pixel;
             left -= tile.pixels;
         }
     }
 }
+
+/// The most output channels of a tile.
+const MOST_CHANNELS: usize = 4;
+
+/// The most vectors of pixels of a tile, on any instruction set.
+const MOST_VECTORS: usize = 4;
 
 /// Neighbouring pixels of a row, for a few output channels.
 struct Tile<'a> {
@@ -186,8 +201,6 @@ struct Tile<'a> {
     /// The column of the first tap of the first pixel; negative in the padding.
     column: isize,
     pixels: usize,
-    /// The first pixel in the output, at the first channel.
-    offset: usize,
     /// The taps in depth and height that lie inside the input.
     taps: [Range<usize>; 2],
 }
@@ -195,16 +208,22 @@ struct Tile<'a> {
 impl Tile<'_> {
     /// Enters the body for just this number of channels and vectors.
     #[inline(always)]
-    unsafe fn enter<S: Simd, const WHOLE: bool>(&self, simd: S, vectors: usize) {
+    unsafe fn enter<S: Simd>(
+        &self,
+        simd: S,
+        vectors: usize,
+        bias: &[S::V; MOST_CHANNELS],
+        sums: &mut [S::V],
+    ) {
         macro_rules! with_vectors {
             ($channels:literal) => {
                 match vectors {
-                    1 => self.run::<S, $channels, 1, WHOLE>(simd),
-                    2 => self.run::<S, $channels, 2, WHOLE>(simd),
+                    1 => self.accumulate::<S, $channels, 1>(simd, bias, sums),
+                    2 => self.accumulate::<S, $channels, 2>(simd, bias, sums),
                     _ if S::PIXEL_VECTORS <= 2 => {}
-                    3 => self.run::<S, $channels, 3, WHOLE>(simd),
+                    3 => self.accumulate::<S, $channels, 3>(simd, bias, sums),
                     _ if S::PIXEL_VECTORS <= 3 => {}
-                    _ => self.run::<S, $channels, 4, WHOLE>(simd),
+                    _ => self.accumulate::<S, $channels, 4>(simd, bias, sums),
                 }
             };
         }
@@ -218,17 +237,18 @@ impl Tile<'_> {
         }
     }
 
+    /// The whole chain: `result[channel * VECTORS + vector]`.
     #[inline(always)]
-    unsafe fn run<S: Simd, const CHANNELS: usize, const VECTORS: usize, const WHOLE: bool>(
+    unsafe fn accumulate<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
         &self,
         simd: S,
+        bias: &[S::V; MOST_CHANNELS],
+        result: &mut [S::V],
     ) {
-        let channels = self.channels;
-        let task = channels.task;
-        let plan = &task.plan;
+        let plan = &self.channels.task.plan;
         let geometry = &plan.geometry;
         let strides = &plan.input;
-        let weights = &channels.weights;
+        let weights = &self.channels.weights;
         let [depth, height] = &self.taps;
         let [_, kernel_height, kernel_width] = geometry.kernel;
         let in_per_group = geometry.in_per_group();
@@ -237,16 +257,15 @@ impl Tile<'_> {
             geometry.dilation[1].wrapping_mul(strides.row),
             geometry.dilation[2].wrapping_mul(strides.pixel),
         ];
+        let full = self.step == 1 && self.pixels == VECTORS * S::LANES;
+        let past = ((self.pixels - 1) * geometry.stride[2]) as isize;
+        let size = geometry.input[2] as isize;
 
         let mut sums = [[simd.splat(0.0); VECTORS]; CHANNELS];
-        if !task.bias.is_null() {
-            let mut channel = 0;
-            while channel < CHANNELS {
-                // SAFETY: the bias has a value for each output channel.
-                let bias = unsafe { *task.bias.add(channels.first + channel) };
-                sums[channel] = [simd.splat(bias); VECTORS];
-                channel += 1;
-            }
+        let mut channel = 0;
+        while channel < CHANNELS {
+            sums[channel] = [bias[channel]; VECTORS];
+            channel += 1;
         }
         let mut first = 0;
         while first < in_per_group {
@@ -264,40 +283,32 @@ impl Tile<'_> {
                     let mut x = block_input
                         .wrapping_add(kd.wrapping_mul(depth_step))
                         .wrapping_add(kh.wrapping_mul(row_step));
-                    let mut kw = 0;
-                    while kw < kernel_width {
-                        let inside = if WHOLE {
-                            [(0, 0); VECTORS]
-                        } else {
-                            self.lanes_inside::<S, VECTORS>(kw)
-                        };
-                        let mut channel = 0;
-                        while channel < block {
-                            // SAFETY: the lanes that are read have this tap inside the input;
-                            // the weights hold this step for each output channel.
-                            unsafe {
-                                let at = x.wrapping_add(channel.wrapping_mul(strides.channel));
-                                let values = self.load::<S, VECTORS, WHOLE>(simd, at, &inside);
-                                let mut output = 0;
-                                while output < CHANNELS {
-                                    let weight = w
-                                        .wrapping_add(channel * weights.to_channel)
-                                        .wrapping_add(output * weights.to_output);
-                                    let weight = simd.splat(*weight);
-                                    let mut vector = 0;
-                                    while vector < VECTORS {
-                                        sums[output][vector] =
-                                            simd.fma(values[vector], weight, sums[output][vector]);
-                                        vector += 1;
-                                    }
-                                    output += 1;
-                                }
+                    let mut column = self.column;
+                    let mut left = kernel_width;
+                    while left > 0 {
+                        // SAFETY: the lanes that are read have this tap inside the input; the
+                        // weights hold these steps for each output channel.
+                        unsafe {
+                            if full && column >= 0 && column + past < size {
+                                self.block::<S, CHANNELS, VECTORS, true>(
+                                    simd,
+                                    w,
+                                    x,
+                                    block,
+                                    &[(0, 0); VECTORS],
+                                    &mut sums,
+                                );
+                            } else if column + past >= 0 && column < size {
+                                let lanes = self.lanes_inside::<S, VECTORS>(column);
+                                self.block::<S, CHANNELS, VECTORS, false>(
+                                    simd, w, x, block, &lanes, &mut sums,
+                                );
                             }
-                            channel += 1;
                         }
                         w = w.wrapping_add(to_tap);
                         x = x.wrapping_add(pixel_step);
-                        kw += 1;
+                        column += geometry.dilation[2] as isize;
+                        left -= 1;
                     }
                     kh += 1;
                 }
@@ -305,51 +316,66 @@ impl Tile<'_> {
             }
             first += block;
         }
-
-        let mut output = 0;
-        while output < CHANNELS {
-            let mut vector = 0;
-            while vector < VECTORS {
-                let pixel = vector * S::LANES;
-                let count = S::LANES.min(self.pixels - pixel);
-                let stride = plan.output.pixel;
-                let offset = self.offset + output * plan.output.channel + pixel * stride;
-                // SAFETY: outputs of the task's part.
-                unsafe {
-                    channels.outputs.store_strided(
-                        simd,
-                        sums[output][vector],
-                        offset,
-                        stride,
-                        count,
-                    );
-                }
-                vector += 1;
-            }
-            output += 1;
+        for (to, from) in result.iter_mut().zip(sums.as_flattened()) {
+            *to = *from;
         }
     }
 
-    /// The lanes of each vector that exist and have a column of the window inside the input.
+    /// The channels of a block at one tap.
     #[inline(always)]
-    fn lanes_inside<S: Simd, const VECTORS: usize>(&self, kw: usize) -> [(usize, usize); VECTORS] {
+    unsafe fn block<S: Simd, const CHANNELS: usize, const VECTORS: usize, const WHOLE: bool>(
+        &self,
+        simd: S,
+        w: *const f32,
+        x: *const f32,
+        channels: usize,
+        lanes: &[(usize, usize); VECTORS],
+        sums: &mut [[S::V; VECTORS]; CHANNELS],
+    ) {
+        let stride = self.channels.task.plan.input.channel;
+        let ChannelWeights { to_channel, to_output, .. } = self.channels.weights;
+        let (mut w, mut x) = (w, x);
+        let mut left = channels;
+        while left > 0 {
+            // SAFETY: the caller vouches for `channels` steps of weights and of the lanes.
+            unsafe {
+                let values = self.load::<S, VECTORS, WHOLE>(simd, x, lanes);
+                let mut output = 0;
+                while output < CHANNELS {
+                    let weight = simd.splat(*w.wrapping_add(output * to_output));
+                    let mut vector = 0;
+                    while vector < VECTORS {
+                        sums[output][vector] =
+                            simd.fma(values[vector], weight, sums[output][vector]);
+                        vector += 1;
+                    }
+                    output += 1;
+                }
+            }
+            w = w.wrapping_add(to_channel);
+            x = x.wrapping_add(stride);
+            left -= 1;
+        }
+    }
+
+    /// The lanes of each vector that exist and lie inside the input at a tap whose first pixel
+    /// reads `column`.
+    #[inline(always)]
+    fn lanes_inside<S: Simd, const VECTORS: usize>(
+        &self,
+        column: isize,
+    ) -> [(usize, usize); VECTORS] {
         let geometry = &self.channels.task.plan.geometry;
         let stride = geometry.stride[2];
-        let tap = self.column + (kw * geometry.dilation[2]) as isize;
+        let before = if column < 0 { div_ceil(column.unsigned_abs(), stride) } else { 0 };
+        let until = div_ceil((geometry.input[2] as isize - column) as usize, stride);
+        let until = until.min(self.pixels);
         let mut lanes = [(0, 0); VECTORS];
         let mut vector = 0;
         while vector < VECTORS {
-            let column = tap + (vector * S::LANES * stride) as isize;
-            let before = if column < 0 { column.unsigned_abs() } else { 0 };
-            let until = geometry.input[2] as isize - column;
-            let until = if until > 0 { until as usize } else { 0 };
-            let (before, until) = if stride == 1 {
-                (before, until)
-            } else {
-                (before.div_ceil(stride), until.div_ceil(stride))
-            };
-            let to = until.min(S::LANES).min(self.pixels - vector * S::LANES);
-            lanes[vector] = (before.min(to), to);
+            let first = vector * S::LANES;
+            let to = until.saturating_sub(first).min(S::LANES);
+            lanes[vector] = (before.saturating_sub(first).min(to), to);
             vector += 1;
         }
         lanes
@@ -360,27 +386,46 @@ impl Tile<'_> {
         &self,
         simd: S,
         at: *const f32,
-        inside: &[(usize, usize); VECTORS],
+        lanes: &[(usize, usize); VECTORS],
     ) -> [S::V; VECTORS] {
         let mut values = [simd.splat(0.0); VECTORS];
         let mut vector = 0;
         while vector < VECTORS {
-            // SAFETY: the caller vouches for the lanes `inside`, or for all of a whole tile.
+            // SAFETY: the caller vouches for `lanes`, or for all of a whole tile.
             values[vector] = unsafe {
                 if WHOLE {
                     simd.load(at.wrapping_add(vector * S::LANES))
                 } else {
-                    let (from, to) = inside[vector];
+                    let (from, to) = lanes[vector];
                     let at = at.wrapping_add((vector * S::LANES).wrapping_mul(self.step));
-                    if self.step == 1 {
-                        simd.load_range(at, from, to)
-                    } else {
-                        simd.load_strided(at, self.step as isize, from, to)
+                    match self.step {
+                        1 => simd.load_range(at, from, to),
+                        2 => load_alternate(simd, at, from, to),
+                        step => simd.load_strided(at, step as isize, from, to),
                     }
                 }
             };
             vector += 1;
         }
         values
+    }
+}
+
+/// `p[2 * lane]` for lanes in `from..to`, `+0.0` in the others; reads nothing behind the last.
+#[inline(always)]
+unsafe fn load_alternate<S: Simd>(simd: S, p: *const f32, from: usize, to: usize) -> S::V {
+    let end = (2 * to).saturating_sub(1);
+    let (first, second) = (0, S::LANES);
+    let within = |from_lane: usize| {
+        let to = end.saturating_sub(from_lane).min(S::LANES);
+        ((2 * from).saturating_sub(from_lane).min(to), to)
+    };
+    let (low, high) = (within(first), within(second));
+    // SAFETY: the elements from that of the first lane to that of the last; the caller vouches
+    // for both, and they lie in one row of the input.
+    unsafe {
+        let low = simd.load_range(p, low.0, low.1);
+        let high = simd.load_range(p.wrapping_add(S::LANES), high.0, high.1);
+        simd.even_lanes(low, high)
     }
 }

@@ -79,10 +79,16 @@ pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Ran
     if start >= 0 && start <= size - 1 - reach {
         return 0..taps;
     }
-    let before = if start < 0 { start.unsigned_abs().div_ceil(dilation) } else { 0 };
-    let until = if start < size { ((size - start) as usize).div_ceil(dilation) } else { 0 };
+    let before = if start < 0 { div_ceil(start.unsigned_abs(), dilation) } else { 0 };
+    let until = if start < size { div_ceil((size - start) as usize, dilation) } else { 0 };
     let end = until.min(taps);
     before.min(end)..end
+}
+
+/// Division is slow, and most steps are 1.
+#[inline(always)]
+pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
+    if b == 1 { a } else { a.div_ceil(b) }
 }
 
 /// The output places along an axis whose every tap lies inside the input, within `within`.
@@ -133,21 +139,36 @@ pub(crate) fn count_in_columns(
 
 /// A run of pixels in one row of the output.
 pub(crate) struct Row {
+    /// The first one.
     pub pixel: Pixel,
-    pub width: Range<usize>,
+    pub count: usize,
 }
 
 /// The rows, or parts of rows, of a range of pixels.
-#[inline(always)]
-pub(crate) fn next_row(geometry: &Geometry, pixels: &mut Range<usize>) -> Option<Row> {
-    if pixels.start >= pixels.end {
-        return None;
+pub(crate) struct Rows {
+    next: Pixel,
+    left: usize,
+}
+
+impl Rows {
+    #[inline(always)]
+    pub fn of(geometry: &Geometry, pixels: Range<usize>) -> Rows {
+        Rows { next: Pixel::of(geometry, pixels.start), left: pixels.end - pixels.start }
     }
-    let pixel = Pixel::of(geometry, pixels.start);
-    let from = pixel.at[2];
-    let count = (geometry.output[2] - from).min(pixels.end - pixels.start);
-    pixels.start += count;
-    Some(Row { pixel, width: from..from + count })
+
+    #[inline(always)]
+    pub fn next(&mut self, geometry: &Geometry) -> Option<Row> {
+        if self.left == 0 {
+            return None;
+        }
+        let width = geometry.output[2];
+        let pixel = self.next;
+        let count = self.left.min(width - pixel.at[2]);
+        self.left -= count;
+        self.next.at[2] = width - 1;
+        self.next.next(geometry, &(0..width));
+        Some(Row { pixel, count })
+    }
 }
 
 /// Cuts `count` things into the fewest pieces of at most `most`, as equal as can be; the size of

@@ -103,6 +103,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn larger(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn smaller(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
     fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
         proven!(_mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
     }
@@ -130,6 +140,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn permute(self, v: Self::V, index: Self::Index) -> Self::V {
         proven!(_mm256_permutevar8x32_ps(v, index))
+    }
+
+    #[inline(always)]
+    fn even_lanes(self, a: Self::V, b: Self::V) -> Self::V {
+        proven! {
+            let halves = _mm256_shuffle_ps::<0x88>(a, b); // a02 b02 | a46 b46
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(halves)))
+        }
     }
 
     #[inline(always)]

@@ -97,6 +97,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn larger(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn smaller(self, a: Self::V, b: Self::V) -> Self::V {
+        proven!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
     fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
         proven!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then))
     }
@@ -124,6 +134,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn permute(self, v: Self::V, index: Self::Index) -> Self::V {
         proven!(_mm512_permutexvar_ps(index, v))
+    }
+
+    #[inline(always)]
+    fn even_lanes(self, a: Self::V, b: Self::V) -> Self::V {
+        proven! {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            _mm512_permutex2var_ps(a, even, b)
+        }
     }
 
     #[inline(always)]

@@ -123,6 +123,16 @@ macro_rules! one_lane {
             }
 
             #[inline(always)]
+            fn larger(self, a: f32, b: f32) -> f32 {
+                if a > b { a } else { b }
+            }
+
+            #[inline(always)]
+            fn smaller(self, a: f32, b: f32) -> f32 {
+                if a < b { a } else { b }
+            }
+
+            #[inline(always)]
             fn select_less(self, a: f32, b: f32, then: f32, otherwise: f32) -> f32 {
                 if a < b { then } else { otherwise }
             }
@@ -143,6 +153,11 @@ macro_rules! one_lane {
             #[inline(always)]
             fn permute(self, v: f32, _index: ()) -> f32 {
                 v
+            }
+
+            #[inline(always)]
+            fn even_lanes(self, a: f32, _b: f32) -> f32 {
+                a
             }
 
             #[inline(always)]
