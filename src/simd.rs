@@ -32,6 +32,8 @@ pub(crate) trait Simd: Copy {
     const TILE_PIXELS: &'static [usize];
     /// The most vectors of pixels of a tile with pixels in the lanes.
     const PIXEL_VECTORS: usize;
+    /// The same for a tile of one channel; 2, 3, 4, 6 or 8.
+    const PIXEL_VECTORS_DEPTHWISE: usize;
 
     /// A vector.
     type V: Copy;

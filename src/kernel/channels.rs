@@ -24,6 +24,7 @@ use super::walk::{Row, Rows, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
+use crate::plan::Strides;
 use crate::simd::{Kernel, MOST_LANES, Simd};
 use core::ops::Range;
 
@@ -345,7 +346,8 @@ impl<L: Spread, const PIXELS: usize, const WIDTH: usize> Kernel for Body<'_, L, 
             }
             // SAFETY: outputs of the task's part.
             unsafe {
-                vector.outputs.store_pixels(simd, &sums, offset, plan.output.pixel, vector.count);
+                let Strides { pixel, channel, .. } = plan.output;
+                vector.outputs.store_vectors(simd, &sums, offset, pixel, channel, vector.count);
             }
             offset += PIXELS * plan.output.pixel;
             window = window.wrapping_add(PIXELS * row.step);

@@ -47,37 +47,39 @@ impl Outputs {
         }
     }
 
-    /// Finishes and stores `count` lanes, which are channels, of neighbouring pixels.
+    /// Finishes and stores vectors whose starts are `stride` apart: of each, `count` lanes that
+    /// are `lane_stride` apart.
     ///
     /// # Safety
     /// Those elements, the first at `offset`, belong to the part of the output that is computed.
     #[inline(always)]
-    pub unsafe fn store_pixels<S: Simd, const PIXELS: usize>(
+    pub unsafe fn store_vectors<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
-        sums: &[S::V; PIXELS],
+        sums: &[S::V; VECTORS],
         offset: usize,
-        pixel_stride: usize,
+        stride: usize,
+        lane_stride: usize,
         count: usize,
     ) {
-        let full = count == S::LANES && self.channel_stride == 1 && self.residual.is_null();
+        let plain = count == S::LANES && lane_stride == 1 && self.residual.is_null();
         let mut offset = offset;
-        if let (true, Function::Clamp { lower, upper }) = (full, self.function) {
+        if let (true, Function::Clamp { lower, upper }) = (plain, self.function) {
             // The usual case, from register to memory.
-            let mut pixel = 0;
-            while pixel < PIXELS {
-                let v = simd.canonical(clamp(simd, sums[pixel], lower, upper));
+            let mut vector = 0;
+            while vector < VECTORS {
+                let v = simd.canonical(clamp(simd, sums[vector], lower, upper));
                 // SAFETY: the caller's elements.
                 unsafe { simd.store(self.output.wrapping_add(offset), v) };
-                offset += pixel_stride;
-                pixel += 1;
+                offset += stride;
+                vector += 1;
             }
         } else {
             let sums = *sums;
             for &sum in &sums {
                 // SAFETY: the caller's elements.
-                unsafe { self.store_strided(simd, sum, offset, self.channel_stride, count) };
-                offset += pixel_stride;
+                unsafe { self.store_strided(simd, sum, offset, lane_stride, count) };
+                offset += stride;
             }
         }
     }

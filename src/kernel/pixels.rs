@@ -5,7 +5,7 @@
 //! for each block of pixels                      (whose input the second-level cache holds)
 //!   for each tile of output channels of a group (1, 2 or 4)
 //!     for each row
-//!       for each tile of pixels in the row      (1 to 4 vectors)
+//!       for each tile of pixels in the row      (a few vectors; of rows below, if it is narrow)
 //!         sums = bias
 //!         for each channel block, kd, kh inside the input, kw, channel of the block
 //!           for each vector, output channel: sums += x[lanes] * w     (outer product)
@@ -16,7 +16,7 @@
 //! vectors are loaded as they lie; elsewhere only the lanes inside, and zeros for the rest.
 
 use super::finish::Outputs;
-use super::walk::{Row, Rows, div_ceil, even_piece, input_offset, taps_inside};
+use super::walk::{Row, Rows, div_ceil, input_offset, interior, taps_inside};
 use super::{Part, Task, WeightPanels};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
@@ -124,26 +124,29 @@ impl Channels<'_> {
     #[inline(always)]
     fn rows<S: Simd>(&self, simd: S, pixels: Range<usize>) {
         let geometry = &self.task.plan.geometry;
-        let mut bias = [simd.splat(0.0); MOST_CHANNELS];
-        if !self.task.bias.is_null() {
-            let mut channel = 0;
-            while channel < self.count {
-                // SAFETY: the bias has a value for each output channel.
-                bias[channel] = simd.splat(unsafe { *self.task.bias.add(self.first + channel) });
-                channel += 1;
-            }
-        }
+        let whole_rows = interior(geometry, 1, 0..geometry.output[1]);
+        // One channel and a narrow row would be too few independent sums to keep a machine busy.
+        let stacked = self.count == 1 && geometry.output[2] < 2 * S::LANES;
         let mut rows = Rows::of(geometry, pixels);
         while let Some(row) = rows.next(geometry) {
-            self.row(simd, &bias, &row);
+            let mut below = 1;
+            if stacked && row.count == geometry.output[2] && whole_rows.contains(&row.pixel.at[1]) {
+                let most = (whole_rows.end - row.pixel.at[1]).min(1 + rows.whole_rows(geometry));
+                below = some_vectors(most, S::PIXEL_VECTORS_DEPTHWISE);
+                rows.skip(geometry, below - 1);
+            }
+            self.row(simd, &row, below);
         }
     }
 
+    /// Cuts a row, and those `below` it with the same taps inside, into tiles of full vectors,
+    /// and one of what is left.
     #[inline(always)]
-    fn row<S: Simd>(&self, simd: S, bias: &[S::V; MOST_CHANNELS], row: &Row) {
+    fn row<S: Simd>(&self, simd: S, row: &Row, below: usize) {
         let plan = &self.task.plan;
         let geometry = &plan.geometry;
         let start = row.pixel.window_start(geometry);
+        let step = geometry.stride[2].wrapping_mul(plan.input.pixel);
         let mut tile = Tile {
             channels: self,
             input: self
@@ -152,99 +155,159 @@ impl Channels<'_> {
                 .wrapping_add(row.pixel.image * plan.input.batch)
                 .wrapping_add(self.group * geometry.in_per_group() * plan.input.channel)
                 .wrapping_offset(input_offset(&plan.input, start)),
-            step: geometry.stride[2].wrapping_mul(plan.input.pixel),
+            step,
+            vector: VectorStep {
+                pixels: S::LANES,
+                input: step.wrapping_mul(S::LANES),
+                output: plan.output.pixel * S::LANES,
+            },
             column: start[2],
             pixels: 0,
+            offset: row.pixel.output_offset(&plan.output) + self.first * plan.output.channel,
             taps: [taps_inside(geometry, 0, start[0]), taps_inside(geometry, 1, start[1])],
         };
-        let mut offset = row.pixel.output_offset(&plan.output) + self.first * plan.output.channel;
+        let most = if self.count == 1 { S::PIXEL_VECTORS_DEPTHWISE } else { S::PIXEL_VECTORS };
+        if below > 1 {
+            tile.vector = VectorStep {
+                pixels: 0,
+                input: geometry.stride[1].wrapping_mul(plan.input.row),
+                output: plan.output.row,
+            };
+        }
         let mut left = row.count;
         while left > 0 {
-            let vectors = even_piece(left.div_ceil(S::LANES), S::PIXEL_VECTORS);
-            tile.pixels = left.min(vectors * S::LANES);
-            let mut sums = [simd.splat(0.0); MOST_CHANNELS * MOST_VECTORS];
-            // SAFETY: the tile describes windows of the task's input; the weights are those of
-            // the channels.
-            unsafe { tile.enter(simd, vectors, bias, &mut sums) };
-            let mut sums = sums.chunks_exact(vectors);
-            for channel in 0..self.count {
-                for (vector, &sum) in sums.next().unwrap_or_default().iter().enumerate() {
-                    let pixel = vector * S::LANES;
-                    let count = S::LANES.min(tile.pixels - pixel);
-                    let stride = plan.output.pixel;
-                    let offset = offset + channel * plan.output.channel + pixel * stride;
-                    // SAFETY: outputs of the task's part.
-                    unsafe { self.outputs.store_strided(simd, sum, offset, stride, count) };
-                }
-            }
+            let vectors =
+                if below > 1 { below } else { some_vectors((left / S::LANES).max(1), most) };
+            tile.pixels = left.min(if below > 1 { S::LANES } else { vectors * S::LANES });
+            tile.enter(simd, vectors);
             tile.input = tile.input.wrapping_add(tile.pixels.wrapping_mul(tile.step));
             tile.column += (tile.pixels * geometry.stride[2]) as isize;
-            offset += tile.pixels * plan.output.pixel;
+            tile.offset += tile.pixels * plan.output.pixel;
             left -= tile.pixels;
         }
     }
 }
 
-/// The most output channels of a tile.
-const MOST_CHANNELS: usize = 4;
+/// As many of `wanted` vectors as there is a body for, at most `most`.
+#[inline(always)]
+fn some_vectors(wanted: usize, most: usize) -> usize {
+    match wanted.min(most) {
+        5 => 4,
+        7 => 6,
+        vectors => vectors,
+    }
+}
 
-/// The most vectors of pixels of a tile, on any instruction set.
-const MOST_VECTORS: usize = 4;
-
-/// Neighbouring pixels of a row, for a few output channels.
+/// Neighbouring pixels of a row, or of rows below each other, for a few output channels.
 struct Tile<'a> {
     channels: &'a Channels<'a>,
     /// The first tap of the first pixel, at the first channel of the group.
     input: *const f32,
     /// From a pixel's window to the next.
     step: usize,
+    vector: VectorStep,
     /// The column of the first tap of the first pixel; negative in the padding.
     column: isize,
+    /// In a row: full vectors, or fewer lanes than one.
     pixels: usize,
+    /// Where the first pixel lies in the output, at the first channel.
+    offset: usize,
     /// The taps in depth and height that lie inside the input.
     taps: [Range<usize>; 2],
+}
+
+/// From a vector of a tile to the next: in the row, or below.
+struct VectorStep {
+    /// Pixels of the row, or 0.
+    pixels: usize,
+    input: usize,
+    output: usize,
+}
+
+/// How the lanes of a vector are loaded.
+mod lanes {
+    /// All, side by side.
+    pub const ALL: usize = 0;
+    /// Some, side by side.
+    pub const SOME: usize = 1;
+    /// Some, every other element.
+    pub const ALTERNATE: usize = 2;
+    /// Some, at any distance.
+    pub const APART: usize = 3;
 }
 
 impl Tile<'_> {
     /// Enters the body for just this number of channels and vectors.
     #[inline(always)]
-    unsafe fn enter<S: Simd>(
-        &self,
-        simd: S,
-        vectors: usize,
-        bias: &[S::V; MOST_CHANNELS],
-        sums: &mut [S::V],
-    ) {
+    fn enter<S: Simd>(&self, simd: S, vectors: usize) {
         macro_rules! with_vectors {
             ($channels:literal) => {
                 match vectors {
-                    1 => self.accumulate::<S, $channels, 1>(simd, bias, sums),
-                    2 => self.accumulate::<S, $channels, 2>(simd, bias, sums),
-                    _ if S::PIXEL_VECTORS <= 2 => {}
-                    3 => self.accumulate::<S, $channels, 3>(simd, bias, sums),
-                    _ if S::PIXEL_VECTORS <= 3 => {}
-                    _ => self.accumulate::<S, $channels, 4>(simd, bias, sums),
+                    1 => simd.enter(Body::<$channels, 1>(self)),
+                    2 => simd.enter(Body::<$channels, 2>(self)),
+                    3 if S::PIXEL_VECTORS >= 3 || $channels == 1 => {
+                        simd.enter(Body::<$channels, 3>(self));
+                    }
+                    4 if S::PIXEL_VECTORS >= 4 || $channels == 1 => {
+                        simd.enter(Body::<$channels, 4>(self));
+                    }
+                    6 if $channels == 1 => simd.enter(Body::<1, 6>(self)),
+                    _ => simd.enter(Body::<1, 8>(self)),
                 }
             };
         }
-        // SAFETY: as the caller's.
-        unsafe {
-            match self.channels.count {
-                1 => with_vectors!(1),
-                2 => with_vectors!(2),
-                _ => with_vectors!(4),
+        match self.channels.count {
+            1 => with_vectors!(1),
+            2 => with_vectors!(2),
+            _ => with_vectors!(4),
+        }
+    }
+}
+
+struct Body<'a, const CHANNELS: usize, const VECTORS: usize>(&'a Tile<'a>);
+
+impl<const CHANNELS: usize, const VECTORS: usize> Kernel for Body<'_, CHANNELS, VECTORS> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let tile = self.0;
+        let channels = tile.channels;
+        let task = channels.task;
+        let mut sums = [[simd.splat(0.0); VECTORS]; CHANNELS];
+        if !task.bias.is_null() {
+            let mut channel = 0;
+            while channel < CHANNELS {
+                // SAFETY: the bias has a value for each output channel.
+                let bias = unsafe { *task.bias.add(channels.first + channel) };
+                sums[channel] = [simd.splat(bias); VECTORS];
+                channel += 1;
+            }
+        }
+        // SAFETY: the tile describes windows of the task's input and where they lie in it; the
+        // weights are those of the channels.
+        unsafe { tile.accumulate(simd, &mut sums) };
+        let sums = sums;
+        let output = &task.plan.output;
+        let count = S::LANES.min(tile.pixels);
+        for (channel, sums) in sums.iter().enumerate() {
+            let offset = tile.offset + channel * output.channel;
+            // SAFETY: outputs of the task's part.
+            unsafe {
+                let step = tile.vector.output;
+                channels.outputs.store_vectors(simd, sums, offset, step, output.pixel, count);
             }
         }
     }
+}
 
-    /// The whole chain: `result[channel * VECTORS + vector]`.
+impl Tile<'_> {
+    /// Adds the whole chain.
     #[inline(always)]
     unsafe fn accumulate<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
         &self,
         simd: S,
-        bias: &[S::V; MOST_CHANNELS],
-        result: &mut [S::V],
+        sums: &mut [[S::V; VECTORS]; CHANNELS],
     ) {
+        use lanes::{ALL, ALTERNATE, APART, SOME};
         let plan = &self.channels.task.plan;
         let geometry = &plan.geometry;
         let strides = &plan.input;
@@ -257,16 +320,10 @@ impl Tile<'_> {
             geometry.dilation[1].wrapping_mul(strides.row),
             geometry.dilation[2].wrapping_mul(strides.pixel),
         ];
-        let full = self.step == 1 && self.pixels == VECTORS * S::LANES;
+        let full = self.step == 1 && self.pixels.is_multiple_of(S::LANES);
         let past = ((self.pixels - 1) * geometry.stride[2]) as isize;
         let size = geometry.input[2] as isize;
 
-        let mut sums = [[simd.splat(0.0); VECTORS]; CHANNELS];
-        let mut channel = 0;
-        while channel < CHANNELS {
-            sums[channel] = [bias[channel]; VECTORS];
-            channel += 1;
-        }
         let mut first = 0;
         while first < in_per_group {
             let block = CHANNEL_BLOCK.min(in_per_group - first);
@@ -286,23 +343,27 @@ impl Tile<'_> {
                     let mut column = self.column;
                     let mut left = kernel_width;
                     while left > 0 {
+                        let all_inside = column >= 0 && column + past < size;
+                        let some_inside = column + past >= 0 && column < size;
                         // SAFETY: the lanes that are read have this tap inside the input; the
                         // weights hold these steps for each output channel.
                         unsafe {
-                            if full && column >= 0 && column + past < size {
-                                self.block::<S, CHANNELS, VECTORS, true>(
-                                    simd,
-                                    w,
-                                    x,
-                                    block,
-                                    &[(0, 0); VECTORS],
-                                    &mut sums,
+                            if full && all_inside {
+                                self.block::<S, CHANNELS, VECTORS, ALL>(
+                                    simd, w, x, block, column, sums,
                                 );
-                            } else if column + past >= 0 && column < size {
-                                let lanes = self.lanes_inside::<S, VECTORS>(column);
-                                self.block::<S, CHANNELS, VECTORS, false>(
-                                    simd, w, x, block, &lanes, &mut sums,
-                                );
+                            } else if some_inside {
+                                match self.step {
+                                    1 => self.block::<S, CHANNELS, VECTORS, SOME>(
+                                        simd, w, x, block, column, sums,
+                                    ),
+                                    2 => self.block::<S, CHANNELS, VECTORS, ALTERNATE>(
+                                        simd, w, x, block, column, sums,
+                                    ),
+                                    _ => self.block::<S, CHANNELS, VECTORS, APART>(
+                                        simd, w, x, block, column, sums,
+                                    ),
+                                }
                             }
                         }
                         w = w.wrapping_add(to_tap);
@@ -316,41 +377,53 @@ impl Tile<'_> {
             }
             first += block;
         }
-        for (to, from) in result.iter_mut().zip(sums.as_flattened()) {
-            *to = *from;
-        }
     }
 
-    /// The channels of a block at one tap.
+    /// The channels of a block at one tap, the first pixel of which reads `column`.
     #[inline(always)]
-    unsafe fn block<S: Simd, const CHANNELS: usize, const VECTORS: usize, const WHOLE: bool>(
+    unsafe fn block<S: Simd, const CHANNELS: usize, const VECTORS: usize, const LANES: usize>(
         &self,
         simd: S,
         w: *const f32,
         x: *const f32,
         channels: usize,
-        lanes: &[(usize, usize); VECTORS],
+        column: isize,
         sums: &mut [[S::V; VECTORS]; CHANNELS],
     ) {
         let stride = self.channels.task.plan.input.channel;
         let ChannelWeights { to_channel, to_output, .. } = self.channels.weights;
+        let (before, until) = if LANES == lanes::ALL { (0, 0) } else { self.pixels_inside(column) };
         let (mut w, mut x) = (w, x);
         let mut left = channels;
         while left > 0 {
-            // SAFETY: the caller vouches for `channels` steps of weights and of the lanes.
-            unsafe {
-                let values = self.load::<S, VECTORS, WHOLE>(simd, x, lanes);
-                let mut output = 0;
-                while output < CHANNELS {
-                    let weight = simd.splat(*w.wrapping_add(output * to_output));
-                    let mut vector = 0;
-                    while vector < VECTORS {
-                        sums[output][vector] =
-                            simd.fma(values[vector], weight, sums[output][vector]);
-                        vector += 1;
+            let mut values = [simd.splat(0.0); VECTORS];
+            let mut vector = 0;
+            while vector < VECTORS {
+                let first = vector * self.vector.pixels;
+                let to = until.saturating_sub(first).min(S::LANES);
+                let from = before.saturating_sub(first).min(to);
+                let at = x.wrapping_add(vector.wrapping_mul(self.vector.input));
+                // SAFETY: these lanes have the tap inside the input, as the caller vouches.
+                values[vector] = unsafe {
+                    match LANES {
+                        lanes::ALL => simd.load(at),
+                        lanes::SOME => simd.load_range(at, from, to),
+                        lanes::ALTERNATE => load_alternate(simd, at, from, to),
+                        _ => simd.load_strided(at, self.step as isize, from, to),
                     }
-                    output += 1;
+                };
+                vector += 1;
+            }
+            let mut output = 0;
+            while output < CHANNELS {
+                // SAFETY: the weights hold this step, as the caller vouches.
+                let weight = simd.splat(unsafe { *w.wrapping_add(output * to_output) });
+                let mut vector = 0;
+                while vector < VECTORS {
+                    sums[output][vector] = simd.fma(values[vector], weight, sums[output][vector]);
+                    vector += 1;
                 }
+                output += 1;
             }
             w = w.wrapping_add(to_channel);
             x = x.wrapping_add(stride);
@@ -358,56 +431,15 @@ impl Tile<'_> {
         }
     }
 
-    /// The lanes of each vector that exist and lie inside the input at a tap whose first pixel
-    /// reads `column`.
+    /// The pixels that exist and lie inside the input at a tap whose first pixel reads `column`,
+    /// which is less than the input's width.
     #[inline(always)]
-    fn lanes_inside<S: Simd, const VECTORS: usize>(
-        &self,
-        column: isize,
-    ) -> [(usize, usize); VECTORS] {
+    fn pixels_inside(&self, column: isize) -> (usize, usize) {
         let geometry = &self.channels.task.plan.geometry;
         let stride = geometry.stride[2];
         let before = if column < 0 { div_ceil(column.unsigned_abs(), stride) } else { 0 };
         let until = div_ceil((geometry.input[2] as isize - column) as usize, stride);
-        let until = until.min(self.pixels);
-        let mut lanes = [(0, 0); VECTORS];
-        let mut vector = 0;
-        while vector < VECTORS {
-            let first = vector * S::LANES;
-            let to = until.saturating_sub(first).min(S::LANES);
-            lanes[vector] = (before.saturating_sub(first).min(to), to);
-            vector += 1;
-        }
-        lanes
-    }
-
-    #[inline(always)]
-    unsafe fn load<S: Simd, const VECTORS: usize, const WHOLE: bool>(
-        &self,
-        simd: S,
-        at: *const f32,
-        lanes: &[(usize, usize); VECTORS],
-    ) -> [S::V; VECTORS] {
-        let mut values = [simd.splat(0.0); VECTORS];
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: the caller vouches for `lanes`, or for all of a whole tile.
-            values[vector] = unsafe {
-                if WHOLE {
-                    simd.load(at.wrapping_add(vector * S::LANES))
-                } else {
-                    let (from, to) = lanes[vector];
-                    let at = at.wrapping_add((vector * S::LANES).wrapping_mul(self.step));
-                    match self.step {
-                        1 => simd.load_range(at, from, to),
-                        2 => load_alternate(simd, at, from, to),
-                        step => simd.load_strided(at, step as isize, from, to),
-                    }
-                }
-            };
-            vector += 1;
-        }
-        values
+        (before, until.min(self.pixels))
     }
 }
 

@@ -169,6 +169,20 @@ impl Rows {
         self.next.next(geometry, &(0..width));
         Some(Row { pixel, count })
     }
+
+    /// How many whole rows are left.
+    #[inline(always)]
+    pub fn whole_rows(&self, geometry: &Geometry) -> usize {
+        self.left / geometry.output[2]
+    }
+
+    /// Passes over `count` whole rows.
+    #[inline(always)]
+    pub fn skip(&mut self, geometry: &Geometry, count: usize) {
+        for _ in 0..count {
+            self.next(geometry);
+        }
+    }
 }
 
 /// Cuts `count` things into the fewest pieces of at most `most`, as equal as can be; the size of

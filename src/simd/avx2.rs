@@ -43,6 +43,7 @@ impl Simd for Avx2 {
     const TILE_VECTORS: usize = 2;
     const TILE_PIXELS: &'static [usize] = &[8, 6];
     const PIXEL_VECTORS: usize = 3;
+    const PIXEL_VECTORS_DEPTHWISE: usize = 8;
 
     type V = __m256;
     type Index = __m256i;

@@ -37,6 +37,7 @@ impl Simd for Avx512 {
     const TILE_VECTORS: usize = 3;
     const TILE_PIXELS: &'static [usize] = &[8, 8, 8];
     const PIXEL_VECTORS: usize = 4;
+    const PIXEL_VECTORS_DEPTHWISE: usize = 8;
 
     type V = __m512;
     type Index = __m512i;

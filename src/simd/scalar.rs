@@ -58,6 +58,7 @@ macro_rules! one_lane {
             const TILE_VECTORS: usize = 4;
             const TILE_PIXELS: &'static [usize] = &[2, 2, 2, 2];
             const PIXEL_VECTORS: usize = 2;
+            const PIXEL_VECTORS_DEPTHWISE: usize = 2;
 
             type V = f32;
             type Index = ();
