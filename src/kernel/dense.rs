@@ -12,19 +12,24 @@
 //!     for each segment of the chain            (weights that the second-level cache holds)
 //!       for each tile of pixels                (as many as the registers hold)
 //!         sums = bias, or the partial sums of the segment before
-//!         for each channel block, kd, kh, kw of the segment
-//!           if some pixel has this tap inside the input
-//!             for each channel of the block: sums += x[pixel] * w     (outer product)
+//!         for each channel block, kd, kh of the segment
+//!           if some pixel has this row of taps inside the input
+//!             for each kw inside, channel of the block: sums += x[pixel] * w   (outer product)
 //!         store the partial sums, or finish the outputs
 //! ```
 //!
-//! A tap is tested for the whole tile at once, and passed over where it lies outside for all of
-//! it; so tiles are cut from columns whose windows have the same taps inside. Where a tap lies
-//! inside for some pixels of a tile only, the others multiply by zero, which leaves their sums as
-//! they are.
+//! Tiles are cut from columns whose windows have the same columns of taps inside the input, so
+//! which kw to visit is known before the tile. A row of taps is tested for the whole tile at
+//! once; where it lies inside for some of its pixels only, the others multiply by zero, which
+//! leaves their sums as they are. The steps along a row of taps read the input at offsets from a
+//! table, in runs as long as the table.
 
-use super::finish::{FinishTile, MOST_PIXELS, Outputs};
-use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset};
+mod body;
+
+use body::enter_tile;
+
+use super::finish::{MOST_PIXELS, Outputs};
+use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
@@ -106,6 +111,10 @@ impl Run<'_> {
         let panel_len = geometry.chain() * LANES_PER_PANEL;
         let panels_per_group = geometry.out_per_group().div_ceil(LANES_PER_PANEL);
         let panel = channels.group * panels_per_group + channels.first / LANES_PER_PANEL;
+        let last_block = match in_per_group % CHANNEL_BLOCK {
+            0 => CHANNEL_BLOCK,
+            left => left,
+        };
         let mut layer = Layer {
             geometry,
             strides: &plan.input,
@@ -116,7 +125,9 @@ impl Run<'_> {
                 .wrapping_add((panel - self.first_panel) * panel_len)
                 .wrapping_add(channels.first % LANES_PER_PANEL),
             panel_len,
-            channel_block: CHANNEL_BLOCK,
+            full_blocks: Steps::of(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group)),
+            last_block: Steps::of(geometry, &plan.input, last_block),
+            taps: 0..0,
             units: 0..0,
             last: false,
             bias: task.bias,
@@ -133,7 +144,7 @@ impl Run<'_> {
             let end = units.min(first + plan.segment);
             layer.units = first..end;
             layer.last = end == units;
-            self.tiles(simd, pixels.clone(), channels.vectors, &layer, channel_offset);
+            self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
             let taps = geometry.taps();
             layer.weights = layer.weights.wrapping_add(
@@ -151,7 +162,7 @@ impl Run<'_> {
         simd: S,
         pixels: Range<usize>,
         vectors: usize,
-        layer: &Layer,
+        layer: &mut Layer,
         channel_offset: usize,
     ) {
         let geometry = layer.geometry;
@@ -165,6 +176,10 @@ impl Run<'_> {
             if left == 0 {
                 continue;
             }
+            let first_column =
+                (columns.start * geometry.stride[2]).wrapping_sub(geometry.padding[2]);
+            layer.taps = taps_inside(geometry, 2, first_column as isize);
+            let layer = &*layer;
             let by_rows = geometry.padded && columns.end - columns.start >= OWN_TILES;
             let mut next = Pixel::of(geometry, pixels.start);
             if next.at[2] >= columns.end {
@@ -178,9 +193,9 @@ impl Run<'_> {
                 let mut tile = Tile {
                     layer,
                     window: [0; MOST_PIXELS],
-                    start: [[0; MOST_PIXELS]; 3],
-                    least: [0; 3],
-                    most: [0; 3],
+                    start: [[0; MOST_PIXELS]; 2],
+                    least: [0; 2],
+                    most: [0; 2],
                     offsets: [0; MOST_PIXELS],
                     sums: self.scratch.wrapping_add(done * WIDEST_TILE),
                 };
@@ -222,9 +237,10 @@ struct Layer<'a> {
     /// At the first channel of the tile and the first step of the segment.
     weights: *const f32,
     panel_len: usize,
-    /// `CHANNEL_BLOCK`, from memory: known to the compiler, it is a reason to unroll the inner
-    /// loop, and to run out of registers.
-    channel_block: usize,
+    full_blocks: Steps,
+    last_block: Steps,
+    /// The columns of taps that lie inside the input, for the columns of the output at hand.
+    taps: Range<usize>,
     /// The segment: (channel block, tap) pairs, counted in the order of the chain.
     units: Range<usize>,
     /// Whether the segment ends the chain.
@@ -240,18 +256,60 @@ struct Tile<'a> {
     layer: &'a Layer<'a>,
     /// The offset of the first tap of each pixel.
     window: [isize; MOST_PIXELS],
-    /// The coordinates of the first tap of each pixel, and their bounds; zeros without padding,
-    /// where every tap lies inside.
-    start: [[isize; MOST_PIXELS]; 3],
-    least: [isize; 3],
-    most: [isize; 3],
+    /// The depth and the height at which each window starts, and their bounds; zeros without
+    /// padding, where every tap lies inside.
+    start: [[isize; MOST_PIXELS]; 2],
+    least: [isize; 2],
+    most: [isize; 2],
     /// Where each pixel lies in the output, at the first channel of the tile.
     offsets: [usize; MOST_PIXELS],
     /// Partial sums, where the chain has several segments.
     sums: *mut f32,
 }
 
-/// Which pixels of a tile have a tap inside the input.
+/// Where the steps along a row of taps read the input.
+struct Steps {
+    /// From the first step of a run; one run after the other covers the row.
+    offsets: [isize; STEPS],
+    /// The steps of a run.
+    count: usize,
+    /// From a run to the next.
+    advance: isize,
+}
+
+/// Room for the steps of a run.
+const STEPS: usize = 64;
+
+impl Steps {
+    /// For a block of `channels`. Where there is one tap, blocks follow each other without a
+    /// seam, and a run takes as many channels as there is room for.
+    #[inline(always)]
+    fn of(geometry: &Geometry, strides: &Strides, channels: usize) -> Steps {
+        let to_channel = strides.channel as isize;
+        let to_tap = (geometry.dilation[2] as isize).wrapping_mul(strides.pixel as isize);
+        let one_tap = geometry.taps() == 1;
+        let channels = if one_tap { STEPS } else { channels };
+        let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
+        let mut steps = Steps {
+            offsets: [0; STEPS],
+            count: taps * channels,
+            advance: if one_tap {
+                to_channel.wrapping_mul(STEPS as isize)
+            } else {
+                to_tap.wrapping_mul(taps as isize)
+            },
+        };
+        for (step, offset) in steps.offsets[..taps * channels].iter_mut().enumerate() {
+            let (tap, channel) = (step / channels, step % channels);
+            *offset = to_tap
+                .wrapping_mul(tap as isize)
+                .wrapping_add(to_channel.wrapping_mul(channel as isize));
+        }
+        steps
+    }
+}
+
+/// Which pixels of a tile have a row of taps inside the input.
 #[derive(Clone, Copy, PartialEq)]
 enum Inside {
     All,
@@ -276,7 +334,7 @@ impl Tile<'_> {
     #[inline(always)]
     fn bound(&mut self, pixel: usize, start: [isize; 3]) {
         let mut axis = 0;
-        while axis < 3 {
+        while axis < 2 {
             self.start[axis][pixel] = start[axis];
             if pixel == 0 || start[axis] < self.least[axis] {
                 self.least[axis] = start[axis];
@@ -302,332 +360,23 @@ impl Tile<'_> {
         }
     }
 
-    /// For each pixel: all ones if the tap lies inside, else zero.
+    /// For each pixel: all ones if the row of taps lies inside, else zero.
     #[inline(always)]
-    fn masks<const PIXELS: usize>(&self, tap: [isize; 3]) -> [isize; PIXELS] {
+    fn masks<const PIXELS: usize>(&self, row: [isize; 2]) -> [isize; PIXELS] {
         let mut masks = [-1; PIXELS];
         let mut axis = 0;
-        while axis < 3 {
+        while axis < 2 {
             let size = self.layer.geometry.input[axis];
             let start = &self.start[axis];
             let mut pixel = 0;
             while pixel < PIXELS {
                 // A negative coordinate is a huge one.
-                let inside = ((start[pixel] + tap[axis]) as usize) < size;
+                let inside = ((start[pixel] + row[axis]) as usize) < size;
                 masks[pixel] &= -(inside as isize);
                 pixel += 1;
             }
             axis += 1;
         }
         masks
-    }
-}
-
-/// Enters the body for just this number of vectors and pixels.
-#[inline(always)]
-fn enter_tile<S: Simd>(simd: S, tile: &Tile, vectors: usize, pixels: usize) {
-    macro_rules! with_pixels {
-        ($vectors:literal) => {
-            match pixels {
-                1 => simd.enter(Body::<$vectors, 1>(tile)),
-                2 => simd.enter(Body::<$vectors, 2>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 2 => {}
-                3 => simd.enter(Body::<$vectors, 3>(tile)),
-                4 => simd.enter(Body::<$vectors, 4>(tile)),
-                5 => simd.enter(Body::<$vectors, 5>(tile)),
-                6 => simd.enter(Body::<$vectors, 6>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 6 => {}
-                7 => simd.enter(Body::<$vectors, 7>(tile)),
-                _ => simd.enter(Body::<$vectors, 8>(tile)),
-            }
-        };
-    }
-    if vectors == 1 {
-        with_pixels!(1);
-    } else if S::TILE_VECTORS >= 2 && vectors == 2 {
-        with_pixels!(2);
-    } else if S::TILE_VECTORS >= 3 && vectors == 3 {
-        with_pixels!(3);
-    } else if S::TILE_VECTORS >= 4 {
-        with_pixels!(4);
-    }
-}
-
-struct Body<'a, const VECTORS: usize, const PIXELS: usize>(&'a Tile<'a>);
-
-impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIXELS> {
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let tile = self.0;
-        let layer = tile.layer;
-        let mut sums = [[simd.splat(0.0); VECTORS]; PIXELS];
-        // SAFETY: `sums` of the tile has room for `WIDEST_TILE` values for each of its pixels
-        // where the chain has several segments; the bias has `channels` values.
-        unsafe {
-            if layer.units.start > 0 {
-                load_sums(simd, tile.sums, &mut sums);
-            } else if !layer.bias.is_null() {
-                load_bias(simd, layer, &mut sums);
-            }
-            accumulate(simd, tile, &mut sums);
-            if !layer.last {
-                return store_sums(simd, tile.sums, &sums);
-            }
-        }
-        let sums = sums;
-        simd.enter(FinishTile::<PIXELS> {
-            outputs: layer.outputs,
-            sums: (&raw const sums).cast(),
-            width: VECTORS * S::LANES,
-            channels: layer.channels,
-            offsets: &tile.offsets,
-        });
-    }
-}
-
-#[inline(always)]
-unsafe fn load_bias<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    layer: &Layer,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut vector = 0;
-    while vector < VECTORS {
-        let first = vector * S::LANES;
-        let count = S::LANES.min(layer.channels - first);
-        // SAFETY: the bias has `channels` values from here on.
-        let bias = unsafe { simd.load_first(layer.bias.add(first), count) };
-        let mut pixel = 0;
-        while pixel < PIXELS {
-            sums[pixel][vector] = bias;
-            pixel += 1;
-        }
-        vector += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    from: *const f32,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: `WIDEST_TILE` values for each pixel, as the caller vouches.
-            sums[pixel][vector] =
-                unsafe { simd.load(from.add(pixel * WIDEST_TILE + vector * S::LANES)) };
-            vector += 1;
-        }
-        pixel += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    to: *mut f32,
-    sums: &[[S::V; VECTORS]; PIXELS],
-) {
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: `WIDEST_TILE` values for each pixel, as the caller vouches.
-            unsafe {
-                simd.store(to.add(pixel * WIDEST_TILE + vector * S::LANES), sums[pixel][vector])
-            };
-            vector += 1;
-        }
-        pixel += 1;
-    }
-}
-
-/// The segment of the chain.
-#[inline(always)]
-unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    tile: &Tile,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let layer = tile.layer;
-    let geometry = layer.geometry;
-    let strides = layer.strides;
-    let [_, height, width] = geometry.kernel;
-    let taps = geometry.taps();
-    let steps = geometry.dilation.map(|dilation| dilation as isize);
-    let offset_step = steps[2].wrapping_mul(strides.pixel as isize);
-
-    let mut windows = [layer.input; PIXELS];
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        windows[pixel] = layer.input.wrapping_offset(tile.window[pixel]);
-        pixel += 1;
-    }
-
-    // The segment may begin and end at any tap.
-    let first_tap = layer.units.start % taps;
-    let mut channel = layer.units.start / taps * CHANNEL_BLOCK;
-    let mut kd = first_tap / (height * width);
-    let mut kh = first_tap / width % height;
-    let mut kw = first_tap % width;
-    let mut weights = layer.weights;
-    let mut left = layer.units.end - layer.units.start;
-    while left > 0 {
-        let mut block = layer.channel_block;
-        if taps == 1 {
-            // Blocks of one tap follow each other without a seam.
-            block *= left;
-            left = 1;
-        }
-        let left_channels = geometry.in_per_group() - channel;
-        let channels = if left_channels < block { left_channels } else { block };
-        let channel_offset = (channel * strides.channel) as isize;
-        let mut tap = [kd as isize * steps[0], kh as isize * steps[1], kw as isize * steps[2]];
-        let mut offset = input_offset(strides, tap).wrapping_add(channel_offset);
-        let inside_row = tile.inside(0, tap[0]).and(tile.inside(1, tap[1]));
-        // The rest of a row of taps.
-        let count = left.min(width - kw);
-        left -= count;
-        if inside_row == Inside::None {
-            weights = weights.wrapping_add(count * channels * LANES_PER_PANEL);
-        } else {
-            let mut taps_left = count;
-            while taps_left > 0 {
-                // SAFETY: the panels hold `channels` steps for each tap of each block; the
-                // input is read at taps that lie inside, or at its first pixel.
-                unsafe {
-                    match inside_row.and(tile.inside(2, tap[2])) {
-                        Inside::All => {
-                            block_of_channels::<S, VECTORS, PIXELS, false>(
-                                simd,
-                                layer,
-                                weights,
-                                channels,
-                                &windows,
-                                offset,
-                                &[0; PIXELS],
-                                sums,
-                            );
-                        }
-                        Inside::Some => {
-                            let masks = tile.masks::<PIXELS>(tap);
-                            let to_tap = offset.wrapping_sub(channel_offset);
-                            let mut at = [layer.input; PIXELS];
-                            let mut pixel = 0;
-                            while pixel < PIXELS {
-                                let offset = tile.window[pixel].wrapping_add(to_tap);
-                                at[pixel] = layer.input.wrapping_offset(offset & masks[pixel]);
-                                pixel += 1;
-                            }
-                            block_of_channels::<S, VECTORS, PIXELS, true>(
-                                simd,
-                                layer,
-                                weights,
-                                channels,
-                                &at,
-                                channel_offset,
-                                &masks,
-                                sums,
-                            );
-                        }
-                        Inside::None => {}
-                    }
-                }
-                weights = weights.wrapping_add(channels * LANES_PER_PANEL);
-                offset = offset.wrapping_add(offset_step);
-                tap[2] += steps[2];
-                taps_left -= 1;
-            }
-        }
-        kw = 0;
-        kh += 1;
-        if kh == height {
-            kh = 0;
-            kd += 1;
-            if kd == geometry.kernel[0] {
-                kd = 0;
-                channel += CHANNEL_BLOCK;
-            }
-        }
-    }
-}
-
-/// The channels of a block at one tap.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn block_of_channels<
-    S: Simd,
-    const VECTORS: usize,
-    const PIXELS: usize,
-    const MASKED: bool,
->(
-    simd: S,
-    layer: &Layer,
-    weights: *const f32,
-    channels: usize,
-    at: &[*const f32; PIXELS],
-    offset: isize,
-    masks: &[isize; PIXELS],
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let stride = layer.strides.channel as isize;
-    let mut offset = offset;
-    let mut weights = weights;
-    let mut left = channels;
-    while left > 0 {
-        // SAFETY: the caller vouches for `channels` steps of weights and of each pixel.
-        unsafe {
-            step::<S, VECTORS, PIXELS, MASKED>(
-                simd,
-                weights,
-                layer.panel_len,
-                at,
-                offset,
-                masks,
-                sums,
-            );
-        }
-        weights = weights.wrapping_add(LANES_PER_PANEL);
-        offset = offset.wrapping_add(stride);
-        left -= 1;
-    }
-}
-
-/// One step of every chain of the tile: an outer product.
-#[inline(always)]
-unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
-    simd: S,
-    weights: *const f32,
-    panel_len: usize,
-    at: &[*const f32; PIXELS],
-    offset: isize,
-    masks: &[isize; PIXELS],
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut w = [simd.splat(0.0); VECTORS];
-    let mut vector = 0;
-    while vector < VECTORS {
-        let channel = vector * S::LANES;
-        let (panel, lane) = (channel / LANES_PER_PANEL, channel % LANES_PER_PANEL);
-        // SAFETY: the panels of the tile hold this step.
-        w[vector] = unsafe { simd.load(weights.wrapping_add(panel * panel_len + lane)) };
-        vector += 1;
-    }
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        // SAFETY: the input holds this channel of the tap of the pixel.
-        let mut x = simd.splat(unsafe { *at[pixel].wrapping_offset(offset) });
-        if MASKED {
-            x = simd.keep(x, masks[pixel] as u32);
-        }
-        let mut vector = 0;
-        while vector < VECTORS {
-            sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
-            vector += 1;
-        }
-        pixel += 1;
     }
 }
