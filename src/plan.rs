@@ -10,6 +10,10 @@ use crate::shape::{Geometry, Layout, add, mul, tri};
 /// that sizes do not depend on the machine.
 pub(crate) const WIDEST_TILE: usize = 3 * LANES_PER_PANEL;
 
+/// The pixels whose sums wait in scratch memory to be turned into rows of planes: as many as the
+/// widest vector has lanes.
+pub(crate) const STRIP: usize = LANES_PER_PANEL;
+
 /// The distance, in elements, between neighbours along each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strides {
@@ -153,9 +157,14 @@ impl Plan {
         let fitting = at_least_1(l2 / 4 / at_least_1(pixel_bytes));
         self.segment = if one_segment { units } else { segment };
         self.pixel_block = if fitting < pixels { fitting } else { pixels };
+        let pixels_in_scratch = match (self.kernel, self.layout) {
+            (KernelId::Dense, _) if !one_segment => self.pixel_block,
+            (KernelId::Dense, Layout::Nchw) if pixels > STRIP => STRIP,
+            (KernelId::Dense, Layout::Nchw) => pixels,
+            _ => 0,
+        };
         let elements = self.limit / float;
-        let sums = tri!(mul(self.pixel_block, WIDEST_TILE, elements, Field::Scratch));
-        self.scratch_len = if sums_in_scratch { sums } else { 0 };
+        self.scratch_len = tri!(mul(pixels_in_scratch, WIDEST_TILE, elements, Field::Scratch));
         Ok(self)
     }
 

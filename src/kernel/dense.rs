@@ -15,7 +15,7 @@
 //!         for each channel block, kd, kh of the segment
 //!           if some pixel has this row of taps inside the input
 //!             for each kw inside, channel of the block: sums += x[pixel] * w   (outer product)
-//!         store the partial sums, or finish the outputs
+//!         store the partial sums, or finish the outputs; planes of channels strip by strip
 //! ```
 //!
 //! Tiles are cut from columns whose windows have the same columns of taps inside the input, so
@@ -28,13 +28,13 @@ mod body;
 
 use body::enter_tile;
 
-use super::finish::{MOST_PIXELS, Outputs};
+use super::finish::{FinishStrip, MOST_PIXELS, Outputs};
 use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
-use crate::plan::{Strides, WIDEST_TILE};
-use crate::shape::Geometry;
+use crate::plan::{STRIP, Strides, WIDEST_TILE};
+use crate::shape::{Geometry, Layout};
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
 
@@ -47,7 +47,8 @@ pub(super) struct Run<'a> {
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
-    /// `WIDEST_TILE` partial sums for each pixel of a block, where the chain has several segments.
+    /// `WIDEST_TILE` sums for each pixel of a block, where the chain has several segments; for
+    /// each of a strip, where the layout is planes of channels.
     pub scratch: *mut f32,
 }
 
@@ -130,6 +131,8 @@ impl Run<'_> {
             taps: 0..0,
             units: 0..0,
             last: false,
+            whole_chain: false,
+            in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
             bias: task.bias,
             channels: channels.count,
             outputs: &Outputs::of(task),
@@ -144,6 +147,7 @@ impl Run<'_> {
             let end = units.min(first + plan.segment);
             layer.units = first..end;
             layer.last = end == units;
+            layer.whole_chain = layer.last && first == 0;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
             let taps = geometry.taps();
@@ -189,34 +193,71 @@ impl Run<'_> {
             next.at[2] = next.at[2].max(columns.start);
             while left > 0 {
                 let run = if by_rows { left.min(columns.end - next.at[2]) } else { left };
-                let count = even_piece(run, most);
-                let mut tile = Tile {
-                    layer,
-                    window: [0; MOST_PIXELS],
-                    start: [[0; MOST_PIXELS]; 2],
-                    least: [0; 2],
-                    most: [0; 2],
-                    offsets: [0; MOST_PIXELS],
-                    sums: self.scratch.wrapping_add(done * WIDEST_TILE),
-                };
-                let mut pixel = 0;
-                while pixel < count {
-                    let start = next.window_start(geometry);
-                    let image = next.image.wrapping_mul(layer.strides.batch) as isize;
-                    tile.window[pixel] = input_offset(layer.strides, start).wrapping_add(image);
-                    tile.offsets[pixel] =
-                        next.output_offset(&self.task.plan.output) + channel_offset;
-                    if geometry.padded {
-                        tile.bound(pixel, start);
-                    }
-                    next.next(geometry, &columns);
-                    pixel += 1;
+                let strip = if layer.in_strips { even_piece(run, STRIP) } else { run };
+                let first = if layer.whole_chain { 0 } else { done };
+                let sums = self.scratch.wrapping_add(first * WIDEST_TILE);
+                let strip_start = next;
+                let mut in_strip = 0;
+                while in_strip < strip {
+                    let count = even_piece(strip - in_strip, most);
+                    let tile_sums = sums.wrapping_add(in_strip * WIDEST_TILE);
+                    let tile =
+                        self.tile(layer, tile_sums, channel_offset, &mut next, count, &columns);
+                    enter_tile(simd, &tile, vectors, count);
+                    in_strip += count;
                 }
-                enter_tile(simd, &tile, vectors, count);
-                done += count;
-                left -= count;
+                if layer.in_strips && layer.last {
+                    simd.enter(FinishStrip {
+                        outputs: layer.outputs,
+                        plan: &self.task.plan,
+                        sums,
+                        channels: layer.channels,
+                        channel_offset,
+                        pixel: strip_start,
+                        columns: &columns,
+                        count: strip,
+                    });
+                }
+                done += strip;
+                left -= strip;
             }
         }
+    }
+
+    /// The next `count` pixels.
+    #[inline(always)]
+    fn tile<'l>(
+        &self,
+        layer: &'l Layer<'l>,
+        sums: *mut f32,
+        channel_offset: usize,
+        next: &mut Pixel,
+        count: usize,
+        columns: &Range<usize>,
+    ) -> Tile<'l> {
+        let geometry = layer.geometry;
+        let mut tile = Tile {
+            layer,
+            window: [0; MOST_PIXELS],
+            start: [[0; MOST_PIXELS]; 2],
+            least: [0; 2],
+            most: [0; 2],
+            offsets: [0; MOST_PIXELS],
+            sums,
+        };
+        let mut pixel = 0;
+        while pixel < count {
+            let start = next.window_start(geometry);
+            let image = next.image.wrapping_mul(layer.strides.batch) as isize;
+            tile.window[pixel] = input_offset(layer.strides, start).wrapping_add(image);
+            tile.offsets[pixel] = next.output_offset(&self.task.plan.output) + channel_offset;
+            if geometry.padded {
+                tile.bound(pixel, start);
+            }
+            next.next(geometry, columns);
+            pixel += 1;
+        }
+        tile
     }
 }
 
@@ -245,6 +286,10 @@ struct Layer<'a> {
     units: Range<usize>,
     /// Whether the segment ends the chain.
     last: bool,
+    /// Whether it is all of it.
+    whole_chain: bool,
+    /// Whether sums go to memory, for strips of pixels to be turned into rows of planes.
+    in_strips: bool,
     /// At the first channel of the tile, or null.
     bias: *const f32,
     channels: usize,
@@ -263,7 +308,8 @@ struct Tile<'a> {
     most: [isize; 2],
     /// Where each pixel lies in the output, at the first channel of the tile.
     offsets: [usize; MOST_PIXELS],
-    /// Partial sums, where the chain has several segments.
+    /// `WIDEST_TILE` for each pixel, where the chain has several segments or pixels are finished
+    /// in strips.
     sums: *mut f32,
 }
 

@@ -1,10 +1,13 @@
 //! From finished chains to the output: residual, activation, canonical form, store.
 
 use super::Task;
+use super::walk::Pixel;
 use crate::epilogue::Activation;
 #[cfg(doc)]
 use crate::numerics;
+use crate::plan::{Plan, WIDEST_TILE};
 use crate::simd::{Kernel, MOST_LANES, Simd};
+use core::ops::Range;
 
 /// The part of a [`Task`] that outputs need.
 #[derive(Clone, Copy)]
@@ -185,68 +188,97 @@ pub(super) const MOST_PIXELS: usize = 8;
 impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let stride = self.outputs.channel_stride;
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);
-            if self.outputs.channel_stride == 1 {
-                self.channels_in_lanes(simd, channel, count);
-            } else {
-                self.pixels_in_lanes(simd, channel, count);
+            for (pixel, &offset) in self.offsets[..PIXELS].iter().enumerate() {
+                // SAFETY: `sums` holds `width` values for each pixel; the offsets are those of
+                // the part of the output that is computed.
+                unsafe {
+                    let v = simd.load(self.sums.add(pixel * self.width + channel));
+                    self.outputs.store_strided(simd, v, offset + channel * stride, stride, count);
+                }
             }
             channel += S::LANES;
         }
     }
 }
 
-impl<const PIXELS: usize> FinishTile<'_, PIXELS> {
-    /// A vector of the tile is a vector of the output.
+/// Pixels whose sums are in memory, for an output in planes of channels: squares of them are
+/// transposed, so that lanes become neighbouring pixels.
+pub(super) struct FinishStrip<'a> {
+    pub outputs: &'a Outputs,
+    pub plan: &'a Plan,
+    /// `sums[pixel * WIDEST_TILE + channel]`
+    pub sums: *const f32,
+    pub channels: usize,
+    /// Of the first channel, in the output.
+    pub channel_offset: usize,
+    pub pixel: Pixel,
+    pub columns: &'a Range<usize>,
+    pub count: usize,
+}
+
+impl Kernel for FinishStrip<'_> {
     #[inline(always)]
-    fn channels_in_lanes<S: Simd>(&self, simd: S, channel: usize, count: usize) {
-        for (pixel, &offset) in self.offsets[..PIXELS].iter().enumerate() {
-            // SAFETY: `sums` holds `width` values for each pixel; the offsets are those of the
-            // part of the output that is computed.
-            unsafe {
-                let v = simd.load(self.sums.add(pixel * self.width + channel));
-                self.outputs.store(simd, v, offset + channel, count);
+    fn run<S: Simd>(self, simd: S) {
+        let mut next = self.pixel;
+        let mut sums = self.sums;
+        let mut left = self.count;
+        while left > 0 {
+            let mut offsets = [0; MOST_LANES];
+            let count = left.min(S::LANES);
+            for offset in &mut offsets[..count] {
+                *offset = next.output_offset(&self.plan.output) + self.channel_offset;
+                next.next(&self.plan.geometry, self.columns);
             }
+            self.square(simd, sums, &offsets[..count]);
+            sums = sums.wrapping_add(S::LANES * WIDEST_TILE);
+            left -= count;
         }
     }
+}
 
-    /// Planes of channels: the vectors are transposed, as many pixels at a time as there are lanes.
+impl FinishStrip<'_> {
+    /// As many pixels as there are lanes, or fewer.
     #[inline(always)]
-    fn pixels_in_lanes<S: Simd>(&self, simd: S, channel: usize, count: usize) {
+    fn square<S: Simd>(&self, simd: S, sums: *const f32, offsets: &[usize]) {
         let outputs = self.outputs;
-        // What needs no residual is done on full vectors.
+        // What needs no residual is done before, on vectors that are sure to be full.
         let finish_first = outputs.residual.is_null();
-        let mut first = 0;
-        while first < PIXELS {
+        let in_line = offsets[offsets.len() - 1] - offsets[0] == offsets.len() - 1;
+        let mut channel = 0;
+        while channel < self.channels {
             let mut rows = [simd.splat(0.0); MOST_LANES];
             let mut lane = 0;
-            while lane < S::LANES && first + lane < PIXELS {
-                let from = (first + lane) * self.width + channel;
-                // SAFETY: `sums` holds `width` values for each pixel.
-                let v = unsafe { simd.load(self.sums.add(from)) };
-                rows[lane] = if finish_first { finish(simd, v, outputs.function) } else { v };
+            while lane < S::LANES {
+                if lane < offsets.len() {
+                    // SAFETY: `sums` holds `WIDEST_TILE` values, whole vectors, for each pixel.
+                    let v = unsafe { simd.load(sums.add(lane * WIDEST_TILE + channel)) };
+                    rows[lane] = if finish_first { finish(simd, v, outputs.function) } else { v };
+                }
                 lane += 1;
             }
             simd.transpose(&mut rows);
-            let pixels = &self.offsets[first..PIXELS.min(first + S::LANES)];
-            let in_line = pixels[pixels.len() - 1] - pixels[0] == pixels.len() - 1;
+            let count = S::LANES.min(self.channels - channel);
             for (lane, &row) in rows.iter().enumerate().take(count) {
                 let plane = (channel + lane) * outputs.channel_stride;
                 // SAFETY: pixels and channels of the part of the output that is computed.
                 unsafe {
                     if !in_line {
-                        scatter(simd, outputs, row, pixels, plane, finish_first);
-                    } else if finish_first {
-                        let output = outputs.output.wrapping_add(pixels[0] + plane);
-                        simd.store_first(output, row, pixels.len());
+                        scatter(simd, outputs, row, offsets, plane, finish_first);
+                    } else if !finish_first {
+                        outputs.store(simd, row, offsets[0] + plane, offsets.len());
+                    } else if offsets.len() == S::LANES {
+                        simd.store(outputs.output.wrapping_add(offsets[0] + plane), row);
                     } else {
-                        outputs.store(simd, row, pixels[0] + plane, pixels.len());
+                        let output = outputs.output.wrapping_add(offsets[0] + plane);
+                        simd.store_first(output, row, offsets.len());
                     }
                 }
             }
-            first += S::LANES;
+            channel += S::LANES;
         }
     }
 }
@@ -260,7 +292,7 @@ unsafe fn scatter<S: Simd>(
     simd: S,
     outputs: &Outputs,
     v: S::V,
-    pixels: &[usize],
+    offsets: &[usize],
     plane: usize,
     finished: bool,
 ) {
@@ -268,14 +300,11 @@ unsafe fn scatter<S: Simd>(
     // SAFETY: `lanes` holds a vector; the offsets are the caller's.
     unsafe {
         simd.store(lanes.as_mut_ptr(), v);
-        for (&lane, &pixel) in lanes.iter().zip(pixels) {
-            let output = outputs.output.wrapping_add(pixel + plane);
+        for (&lane, &offset) in lanes.iter().zip(offsets) {
             if finished {
-                *output = lane;
+                *outputs.output.wrapping_add(offset + plane) = lane;
             } else {
-                let residual = *outputs.residual.wrapping_add(pixel + plane);
-                let sum = simd.add(simd.splat(lane), simd.splat(residual));
-                simd.store_first(output, finish(simd, sum, outputs.function), 1);
+                outputs.store(simd, simd.splat(lane), offset + plane, 1);
             }
         }
     }

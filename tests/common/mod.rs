@@ -269,21 +269,24 @@ impl Case {
 }
 
 /// Strides that leave `gap` elements free after the innermost dimension, twice as many after the
-/// next, and so on.
+/// next, and so on; with a gap of 3, also between neighbours of the innermost one.
 fn with_gaps(layout: Layout, channels: usize, size: [usize; 3], gap: usize) -> Strides {
     let [depth, height, width] = size;
+    let inner = if gap == 3 { 2 } else { 1 };
     match layout {
         Layout::Nchw => {
-            let row = width + gap;
-            let plane = height * row + gap;
-            let channel = depth * plane + 2 * gap;
-            Strides { batch: channels * channel + gap, channel, depth: plane, row, pixel: 1 }
-        }
-        Layout::Nhwc => {
-            let pixel = channels + gap;
+            let pixel = inner;
             let row = width * pixel + gap;
             let plane = height * row + gap;
-            Strides { batch: depth * plane + 3 * gap, channel: 1, depth: plane, row, pixel }
+            let channel = depth * plane + 2 * gap;
+            Strides { batch: channels * channel + gap, channel, depth: plane, row, pixel }
+        }
+        Layout::Nhwc => {
+            let channel = inner;
+            let pixel = channels * channel + gap;
+            let row = width * pixel + gap;
+            let plane = height * row + gap;
+            Strides { batch: depth * plane + 3 * gap, channel, depth: plane, row, pixel }
         }
     }
 }

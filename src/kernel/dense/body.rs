@@ -47,7 +47,7 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
         let layer = tile.layer;
         let mut sums = [[simd.splat(0.0); VECTORS]; PIXELS];
         // SAFETY: `sums` of the tile has room for `WIDEST_TILE` values for each of its pixels
-        // where the chain has several segments; the bias has `channels` values.
+        // where the chain has several segments or strips; the bias has `channels` values.
         unsafe {
             if layer.units.start > 0 {
                 load_sums(simd, tile.sums, &mut sums);
@@ -55,7 +55,7 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
                 load_bias(simd, layer, &mut sums);
             }
             accumulate(simd, tile, &mut sums);
-            if !layer.last {
+            if !layer.last || layer.in_strips {
                 return store_sums(simd, tile.sums, &sums);
             }
         }
