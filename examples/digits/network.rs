@@ -1,0 +1,241 @@
+//! The network, with `core` alone: plans that the compiler makes, memory that the caller supplies,
+//! nothing allocated. `train.py` has trained it.
+
+use tapwise::{Activation, Conv2d, Epilogue, Error, Isa, Layout, PackedWeights, Plan};
+
+/// The height and width of an image.
+pub const SIZE: usize = 8;
+/// The digits.
+pub const CLASSES: usize = 10;
+/// Rows of pixels from 0 (paper) to 16 (ink).
+pub type Image = [u8; SIZE * SIZE];
+
+/// A convolution and what becomes of its output.
+pub struct Layer {
+    /// What a reader would call it.
+    pub name: &'static str,
+    conv: Conv2d,
+    /// Height and width of the input.
+    size: [usize; 2],
+    /// Whether the input is added to the output, before the activation.
+    residual: bool,
+    activation: Activation,
+}
+
+const RELU: Activation = Activation::Relu;
+const RELU6: Activation = Activation::Clamp { lower: 0.0, upper: 6.0 };
+const LEAKY_RELU: Activation = Activation::LeakyRelu { slope: 0.125 };
+
+/// The layers, from the image to one number per digit.
+pub const LAYERS: [Layer; 8] = [
+    Layer::new("stem 3x3", Conv2d::new(1, 16, [3, 3]).padding_same(), [8, 8], RELU),
+    Layer::new("depthwise 3x3", depthwise(16, 3).padding_same(), [8, 8], LEAKY_RELU),
+    Layer::new("pointwise", Conv2d::new(16, 32, [1, 1]), [8, 8], Activation::HardSwish),
+    Layer::new("strided depthwise", depthwise(32, 3).stride([2, 2]).padding([1, 1]), [8, 8], RELU6),
+    Layer::new("pointwise", Conv2d::new(32, 48, [1, 1]), [4, 4], RELU),
+    Layer::new(
+        "dilated 3x3, 4 groups, residual",
+        Conv2d::new(48, 48, [3, 3]).dilation([2, 2]).padding_same().groups(4),
+        [4, 4],
+        RELU,
+    )
+    .plus_input(),
+    Layer::new("depthwise 4x4", depthwise(48, 4), [4, 4], Activation::None),
+    Layer::new("logits", Conv2d::new(48, CLASSES, [1, 1]), [1, 1], Activation::None),
+];
+
+/// The plans for images in the order channels, rows, columns.
+pub const NCHW: [Plan; LAYERS.len()] = plans(Layout::Nchw);
+/// The plans with the channels last.
+pub const NHWC: [Plan; LAYERS.len()] = plans(Layout::Nhwc);
+
+/// The elements of all packed weights. One blob serves both layouts and every path.
+pub const PACKED_LEN: usize = SIZES.packed;
+
+/// What the layers need, in elements.
+struct Sizes {
+    /// Packed weights of all layers.
+    packed: usize,
+    /// The largest input or output.
+    activation: usize,
+    /// The most scratch memory.
+    scratch: usize,
+    /// Weights and biases of all layers.
+    parameters: usize,
+}
+
+const SIZES: Sizes = {
+    let mut sizes = Sizes { packed: 0, activation: SIZE * SIZE, scratch: 0, parameters: 0 };
+    let mut layer = 0;
+    while layer < LAYERS.len() {
+        let (nchw, nhwc) = (&NCHW[layer], &NHWC[layer]);
+        sizes.packed += nchw.packed_len();
+        sizes.activation = larger(sizes.activation, nchw.output_len());
+        sizes.scratch = larger(sizes.scratch, larger(nchw.scratch_len(), nhwc.scratch_len()));
+        sizes.parameters += LAYERS[layer].parameters(true);
+        layer += 1;
+    }
+    sizes
+};
+
+/// A file of another length is an error of the compiler.
+static TRAINED: [f32; SIZES.parameters] = from_little_endian(include_bytes!("weights.bin"));
+
+/// What a run writes to, for as long as it lasts; 16 KiB and the scratch memory.
+pub struct Memory {
+    input: [f32; SIZES.activation],
+    output: [f32; SIZES.activation],
+    scratch: [f32; SIZES.scratch],
+}
+
+impl Memory {
+    /// Fit for a `static`.
+    pub const fn new() -> Memory {
+        Memory {
+            input: [0.0; SIZES.activation],
+            output: [0.0; SIZES.activation],
+            scratch: [0.0; SIZES.scratch],
+        }
+    }
+}
+
+/// Packs the trained weights; once, for whatever number of networks.
+pub fn pack(packed: &mut [f32; PACKED_LEN]) -> Result<(), Error> {
+    let mut begin = 0;
+    for (plan, [weights, _]) in NCHW.iter().zip(trained()) {
+        plan.pack(weights, &mut packed[begin..])?;
+        begin += plan.packed_len();
+    }
+    Ok(())
+}
+
+/// The layers, ready to run.
+pub struct Network<'a> {
+    plans: [Plan; LAYERS.len()],
+    packed: &'a [f32; PACKED_LEN],
+}
+
+impl<'a> Network<'a> {
+    /// The network of [`NCHW`] or [`NHWC`] with weights from [`pack`], on the fastest path.
+    pub fn new(plans: [Plan; LAYERS.len()], packed: &'a [f32; PACKED_LEN]) -> Network<'a> {
+        Network { plans, packed }
+    }
+
+    /// The same network on this path.
+    pub fn with_isa(mut self, isa: Isa) -> Result<Network<'a>, Error> {
+        for plan in &mut self.plans {
+            *plan = plan.with_isa(isa)?;
+        }
+        Ok(self)
+    }
+
+    /// The logits of an image. `observe` sees the output of each layer, in the layout of its plan.
+    pub fn run(
+        &self,
+        image: &Image,
+        memory: &mut Memory,
+        mut observe: impl FnMut(&Plan, &[f32]),
+    ) -> Result<[f32; CLASSES], Error> {
+        let Memory { input, output, scratch } = memory;
+        let (mut x, mut y) = (input, output);
+        for (value, pixel) in x.iter_mut().zip(image) {
+            *value = f32::from(*pixel) / 16.0;
+        }
+        let mut packed = &self.packed[..];
+        for ((layer, plan), [_, bias]) in LAYERS.iter().zip(&self.plans).zip(trained()) {
+            let weights = PackedWeights::from_slice(plan, packed)?;
+            let mut epilogue = Epilogue::new().bias(bias).activation(layer.activation);
+            if layer.residual {
+                epilogue = epilogue.residual(x);
+            }
+            plan.run(x, weights, epilogue, scratch, y)?;
+            observe(plan, &y[..plan.output_len()]);
+            packed = &packed[plan.packed_len()..];
+            core::mem::swap(&mut x, &mut y);
+        }
+        let mut logits = [0.0; CLASSES];
+        logits.copy_from_slice(&x[..CLASSES]);
+        Ok(logits)
+    }
+}
+
+/// The digit whose logit is the largest.
+pub fn digit(logits: &[f32; CLASSES]) -> u8 {
+    let mut best = 0;
+    for (digit, logit) in (0..).zip(logits) {
+        if *logit > logits[usize::from(best)] {
+            best = digit;
+        }
+    }
+    best
+}
+
+impl Layer {
+    const fn new(
+        name: &'static str,
+        conv: Conv2d,
+        size: [usize; 2],
+        activation: Activation,
+    ) -> Layer {
+        Layer { name, conv, size, residual: false, activation }
+    }
+
+    const fn plus_input(mut self) -> Layer {
+        self.residual = true;
+        self
+    }
+
+    const fn plan(&self, layout: Layout) -> Plan {
+        match self.conv.plan(layout, 1, self.size) {
+            Ok(plan) => plan,
+            Err(error) => error.panic(), // when it is compiled
+        }
+    }
+
+    const fn parameters(&self, bias: bool) -> usize {
+        match self.conv.parameters(bias) {
+            Ok(count) => count,
+            Err(error) => error.panic(),
+        }
+    }
+}
+
+const fn depthwise(channels: usize, kernel: usize) -> Conv2d {
+    Conv2d::new(channels, channels, [kernel, kernel]).groups(channels)
+}
+
+const fn plans(layout: Layout) -> [Plan; LAYERS.len()] {
+    let mut plans = [LAYERS[0].plan(layout); LAYERS.len()];
+    let mut layer = 1;
+    while layer < LAYERS.len() {
+        plans[layer] = LAYERS[layer].plan(layout);
+        layer += 1;
+    }
+    plans
+}
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// The weights and the bias of each layer.
+fn trained() -> impl Iterator<Item = [&'static [f32]; 2]> {
+    let mut rest = &TRAINED[..];
+    LAYERS.iter().map(move |layer| {
+        let (here, behind) = rest.split_at(layer.parameters(true));
+        rest = behind;
+        let (weights, bias) = here.split_at(layer.parameters(false));
+        [weights, bias]
+    })
+}
+
+const fn from_little_endian(bytes: &[u8; 4 * SIZES.parameters]) -> [f32; SIZES.parameters] {
+    let mut values = [0.0; SIZES.parameters];
+    let mut at = 0;
+    while at < SIZES.parameters {
+        let word = [bytes[4 * at], bytes[4 * at + 1], bytes[4 * at + 2], bytes[4 * at + 3]];
+        values[at] = f32::from_le_bytes(word);
+        at += 1;
+    }
+    values
+}
