@@ -14,6 +14,10 @@ pub(crate) const WIDEST_TILE: usize = 3 * LANES_PER_PANEL;
 /// widest vector has lanes.
 pub(crate) const STRIP: usize = LANES_PER_PANEL;
 
+/// Rows of this many pixels fill vectors well enough for pixels in the lanes, which then need
+/// neither broadcasts of scattered inputs nor transposed outputs.
+const WIDE_ROW: usize = 64;
+
 /// The distance, in elements, between neighbours along each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strides {
@@ -299,6 +303,7 @@ impl KernelId {
             Layout::Nhwc if narrow => KernelId::Channels,
             Layout::Nhwc => KernelId::Dense,
             Layout::Nchw if narrow || geometry.out_channels < LANES_PER_PANEL => KernelId::Pixels,
+            Layout::Nchw if geometry.output[2] >= WIDE_ROW => KernelId::Pixels,
             Layout::Nchw => KernelId::Dense,
         }
     }

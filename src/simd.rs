@@ -30,7 +30,9 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// The most pixels of a dense tile of 1, 2, … vectors: as many as the registers hold.
     const TILE_PIXELS: &'static [usize];
-    /// The most vectors of pixels of a tile with pixels in the lanes.
+    /// The most output channels of a tile with pixels in the lanes; 4, 6 or 8.
+    const PIXEL_CHANNELS: usize;
+    /// The most vectors of pixels of such a tile.
     const PIXEL_VECTORS: usize;
     /// The same for a tile of one channel; 2, 3, 4, 6 or 8.
     const PIXEL_VECTORS_DEPTHWISE: usize;

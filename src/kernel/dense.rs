@@ -68,6 +68,11 @@ impl Kernel for Run<'_> {
         let geometry = &plan.geometry;
         let out_per_group = geometry.out_per_group();
         let panels_per_group = out_per_group.div_ceil(LANES_PER_PANEL);
+        let in_per_group = geometry.in_per_group();
+        let steps = [
+            Steps::of(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group)),
+            Steps::of(geometry, &plan.input, in_per_group % CHANNEL_BLOCK),
+        ];
         let mut first_pixel = self.part.pixels.start;
         while first_pixel < self.part.pixels.end {
             let end = self.part.pixels.end.min(first_pixel + plan.pixel_block);
@@ -90,7 +95,7 @@ impl Kernel for Run<'_> {
                     let vectors = even_piece(within.div_ceil(S::LANES), S::TILE_VECTORS);
                     let count = (vectors * S::LANES).min(within);
                     let channels = Channels { group, first: channel, count, vectors };
-                    self.segments(simd, first_pixel..end, &channels);
+                    self.segments(simd, first_pixel..end, &channels, &steps);
                     channel += count;
                 }
                 panel = end_panel;
@@ -103,7 +108,13 @@ impl Kernel for Run<'_> {
 impl Run<'_> {
     /// The whole chain of a block of pixels and a tile of channels.
     #[inline(always)]
-    fn segments<S: Simd>(&self, simd: S, pixels: Range<usize>, channels: &Channels) {
+    fn segments<S: Simd>(
+        &self,
+        simd: S,
+        pixels: Range<usize>,
+        channels: &Channels,
+        steps: &[Steps; 2],
+    ) {
         let task = self.task;
         let plan = &task.plan;
         let geometry = &plan.geometry;
@@ -112,10 +123,6 @@ impl Run<'_> {
         let panel_len = geometry.chain() * LANES_PER_PANEL;
         let panels_per_group = geometry.out_per_group().div_ceil(LANES_PER_PANEL);
         let panel = channels.group * panels_per_group + channels.first / LANES_PER_PANEL;
-        let last_block = match in_per_group % CHANNEL_BLOCK {
-            0 => CHANNEL_BLOCK,
-            left => left,
-        };
         let mut layer = Layer {
             geometry,
             strides: &plan.input,
@@ -126,8 +133,8 @@ impl Run<'_> {
                 .wrapping_add((panel - self.first_panel) * panel_len)
                 .wrapping_add(channels.first % LANES_PER_PANEL),
             panel_len,
-            full_blocks: Steps::of(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group)),
-            last_block: Steps::of(geometry, &plan.input, last_block),
+            full_blocks: &steps[0],
+            last_block: &steps[1],
             taps: 0..0,
             units: 0..0,
             last: false,
@@ -278,8 +285,8 @@ struct Layer<'a> {
     /// At the first channel of the tile and the first step of the segment.
     weights: *const f32,
     panel_len: usize,
-    full_blocks: Steps,
-    last_block: Steps,
+    full_blocks: &'a Steps,
+    last_block: &'a Steps,
     /// The columns of taps that lie inside the input, for the columns of the output at hand.
     taps: Range<usize>,
     /// The segment: (channel block, tap) pairs, counted in the order of the chain.
@@ -334,7 +341,7 @@ impl Steps {
         let to_channel = strides.channel as isize;
         let to_tap = (geometry.dilation[2] as isize).wrapping_mul(strides.pixel as isize);
         let one_tap = geometry.taps() == 1;
-        let channels = if one_tap { STEPS } else { channels };
+        let channels = if one_tap { STEPS } else { channels.max(1) };
         let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
         let mut steps = Steps {
             offsets: [0; STEPS],
@@ -345,11 +352,12 @@ impl Steps {
                 to_tap.wrapping_mul(taps as isize)
             },
         };
-        for (step, offset) in steps.offsets[..taps * channels].iter_mut().enumerate() {
-            let (tap, channel) = (step / channels, step % channels);
-            *offset = to_tap
-                .wrapping_mul(tap as isize)
-                .wrapping_add(to_channel.wrapping_mul(channel as isize));
+        let mut places = steps.offsets.iter_mut();
+        for tap in 0..taps as isize {
+            let offset = to_tap.wrapping_mul(tap);
+            for (channel, place) in places.by_ref().take(channels).enumerate() {
+                *place = offset.wrapping_add(to_channel.wrapping_mul(channel as isize));
+            }
         }
         steps
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! for each block of pixels                      (whose input the second-level cache holds)
-//!   for each tile of output channels of a group (1, 2 or 4)
+//!   for each tile of output channels of a group (1, 2, 4, 6 or 8)
 //!     for each row
 //!       for each tile of pixels in the row      (a few vectors; of rows below, if it is narrow)
 //!         sums = bias
@@ -44,10 +44,12 @@ impl Kernel for Run<'_> {
                 while channel < first + count {
                     let group = channel / out_per_group;
                     let left = (first + count).min((group + 1) * out_per_group) - channel;
-                    let count = match left {
+                    let count = match left.min(S::PIXEL_CHANNELS) {
                         1 => 1,
                         2 | 3 => 2,
-                        _ => 4,
+                        4 | 5 => 4,
+                        6 | 7 => 6,
+                        _ => 8,
                     };
                     let channels = Channels {
                         task: self.task,
@@ -259,7 +261,11 @@ impl Tile<'_> {
         match self.channels.count {
             1 => with_vectors!(1),
             2 => with_vectors!(2),
-            _ => with_vectors!(4),
+            4 => with_vectors!(4),
+            _ if S::PIXEL_CHANNELS <= 4 => {}
+            6 => with_vectors!(6),
+            _ if S::PIXEL_CHANNELS <= 6 => {}
+            _ => with_vectors!(8),
         }
     }
 }

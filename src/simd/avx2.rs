@@ -42,7 +42,8 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
     const TILE_PIXELS: &'static [usize] = &[8, 6];
-    const PIXEL_VECTORS: usize = 3;
+    const PIXEL_CHANNELS: usize = 6;
+    const PIXEL_VECTORS: usize = 2;
     const PIXEL_VECTORS_DEPTHWISE: usize = 8;
 
     type V = __m256;

@@ -57,6 +57,7 @@ macro_rules! one_lane {
             const LANES: usize = 1;
             const TILE_VECTORS: usize = 4;
             const TILE_PIXELS: &'static [usize] = &[2, 2, 2, 2];
+            const PIXEL_CHANNELS: usize = 4;
             const PIXEL_VECTORS: usize = 2;
             const PIXEL_VECTORS_DEPTHWISE: usize = 2;
 

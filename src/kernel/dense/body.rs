@@ -159,11 +159,11 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         let (block, channels) = if taps == 1 {
             let channels = left * CHANNEL_BLOCK;
             left = 1;
-            (&layer.full_blocks, channels.min(left_channels))
+            (layer.full_blocks, channels.min(left_channels))
         } else if left_channels < CHANNEL_BLOCK {
-            (&layer.last_block, left_channels)
+            (layer.last_block, left_channels)
         } else {
-            (&layer.full_blocks, CHANNEL_BLOCK)
+            (layer.full_blocks, CHANNEL_BLOCK)
         };
         // The rest of a row of taps, and what of it lies inside the input.
         let end = width.min(kw + left);
