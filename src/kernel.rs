@@ -1,6 +1,7 @@
 //! The kernels: what they are given, and the way into them.
 
 mod channels;
+mod copy;
 mod dense;
 mod finish;
 mod pixels;
@@ -52,7 +53,8 @@ impl Task {
     pub(crate) unsafe fn run(&self, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
         match (self.plan.kernel, weights) {
             (_, WeightPanels::Unpacked(_)) | (KernelId::Pixels, _) => {
-                self.enter(pixels::Run { task: self, weights, part });
+                let scratch = scratch.as_mut_ptr();
+                self.enter(pixels::Run { task: self, weights, part, scratch });
             }
             (KernelId::Dense, WeightPanels::Packed { panels, first_panel }) => {
                 let scratch = scratch.as_mut_ptr();

@@ -8,15 +8,11 @@ use crate::shape::{Geometry, Layout, add, mul, tri};
 
 /// The widest tile of output channels of any instruction set. Scratch memory is sized by it, so
 /// that sizes do not depend on the machine.
-pub(crate) const WIDEST_TILE: usize = 3 * LANES_PER_PANEL;
+pub(crate) const WIDEST_TILE: usize = 4 * LANES_PER_PANEL;
 
 /// The pixels whose sums wait in scratch memory to be turned into rows of planes: as many as the
 /// widest vector has lanes.
 pub(crate) const STRIP: usize = LANES_PER_PANEL;
-
-/// Rows of this many pixels fill vectors well enough for pixels in the lanes, which then need
-/// neither broadcasts of scattered inputs nor transposed outputs.
-const WIDE_ROW: usize = 64;
 
 /// The distance, in elements, between neighbours along each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +55,8 @@ pub struct Plan {
     pub(crate) segment: usize,
     /// How many pixels a pass covers before it turns to the next output channels.
     pub(crate) pixel_block: usize,
+    /// Whether blocks of pixels work on a copy of their input.
+    pub(crate) copies_input: bool,
     /// `None`: the fastest there is.
     isa: Option<Isa>,
     /// The bytes that the largest object of the target may have.
@@ -99,6 +97,7 @@ impl Plan {
             kernel: KernelId::choose(&geometry, layout),
             segment: 0,
             pixel_block: 0,
+            copies_input: false,
             isa: None,
             limit,
             input_reach: tri!(input.reach(
@@ -168,8 +167,55 @@ impl Plan {
             _ => 0,
         };
         let elements = self.limit / float;
+        self.copies_input = self.input_collides() && self.copied_len() <= l2 / float;
+        if self.copies_input {
+            self.scratch_len = self.copied_len();
+            return Ok(self);
+        }
         self.scratch_len = tri!(mul(pixels_in_scratch, WIDEST_TILE, elements, Field::Scratch));
         Ok(self)
+    }
+
+    /// Whether channels share the sets of a cache, and enough is computed from each element of the
+    /// input to repay a copy. By the shape alone: other strides do not change sizes.
+    const fn input_collides(&self) -> bool {
+        const COLLISION: usize = 2048 / size_of::<f32>();
+        let geometry = &self.geometry;
+        let plane = geometry.input[0] * geometry.input[1] * geometry.input[2];
+        matches!(self.kernel, KernelId::Pixels)
+            && geometry.groups == 1
+            && geometry.out_channels >= 2 * LANES_PER_PANEL
+            && geometry.in_channels >= LANES_PER_PANEL
+            && plane.is_multiple_of(COLLISION)
+    }
+
+    /// Room for a channel of what a block of pixels sees of the input: an odd number of cache
+    /// lines.
+    pub(crate) const fn copied_channel_stride(&self) -> usize {
+        const LINE: usize = 64 / size_of::<f32>();
+        let geometry = &self.geometry;
+        let width = geometry.output[2];
+        let (rows, columns) = if self.pixel_block < width {
+            (1, self.pixel_block)
+        } else {
+            (self.pixel_block / width, width)
+        };
+        let places = [1, rows, columns];
+        let mut len = 1_usize;
+        let mut axis = 0;
+        while axis < 3 {
+            let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+            let seen =
+                (places[axis] - 1).saturating_mul(geometry.stride[axis]).saturating_add(reach + 1);
+            let size = geometry.input[axis];
+            len = len.saturating_mul(if seen < size { seen } else { size });
+            axis += 1;
+        }
+        (len.div_ceil(LINE) | 1).saturating_mul(LINE)
+    }
+
+    const fn copied_len(&self) -> usize {
+        self.geometry.in_channels.saturating_mul(self.copied_channel_stride())
     }
 
     /// The same plan for an input with these strides, in elements; its slice needs to reach only
@@ -303,10 +349,18 @@ impl KernelId {
             Layout::Nhwc if narrow => KernelId::Channels,
             Layout::Nhwc => KernelId::Dense,
             Layout::Nchw if narrow || geometry.out_channels < LANES_PER_PANEL => KernelId::Pixels,
-            Layout::Nchw if geometry.output[2] >= WIDE_ROW => KernelId::Pixels,
+            Layout::Nchw if has_wide_rows(geometry) => KernelId::Pixels,
             Layout::Nchw => KernelId::Dense,
         }
     }
+}
+
+/// Rows that fill vectors well enough for pixels in the lanes, which then need neither broadcasts
+/// of scattered inputs nor transposed outputs.
+const fn has_wide_rows(geometry: &Geometry) -> bool {
+    let width = geometry.output[2];
+    let fills_vectors = width >= 64 || width >= 32 && width.is_multiple_of(LANES_PER_PANEL);
+    fills_vectors && geometry.stride[2] == 1
 }
 
 /// Groups of which several share a panel of packed weights.

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! for each block of pixels                     (as many as the second-level cache holds)
-//!   for each tile of output channels           (1 to 3 vectors)
+//!   for each tile of output channels           (1 to 4 vectors)
 //!     for each segment of the chain            (weights that the second-level cache holds)
 //!       for each tile of pixels                (as many as the registers hold)
 //!         sums = bias, or the partial sums of the segment before

@@ -15,6 +15,7 @@
 //! Where every lane of a tile has a tap inside the input and the lanes are neighbours there,
 //! vectors are loaded as they lie; elsewhere only the lanes inside, and zeros for the rest.
 
+use super::copy::{block_end, on_copied_input};
 use super::finish::Outputs;
 use super::walk::{Row, Rows, div_ceil, input_offset, interior, taps_inside};
 use super::{Part, Task, WeightPanels};
@@ -27,48 +28,63 @@ pub(super) struct Run<'a> {
     pub task: &'a Task,
     pub weights: WeightPanels<'a>,
     pub part: Part,
+    /// For a copy of the input.
+    pub scratch: *mut f32,
 }
 
 impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let plan = &self.task.plan;
-        let geometry = &plan.geometry;
-        let out_per_group = geometry.out_per_group();
-        let mut first_pixel = self.part.pixels.start;
-        while first_pixel < self.part.pixels.end {
-            let end = self.part.pixels.end.min(first_pixel + plan.pixel_block);
-            for panel in self.part.panels.clone() {
-                let (first, count) = panel_channels(geometry, panel);
-                let mut channel = first;
-                while channel < first + count {
-                    let group = channel / out_per_group;
-                    let left = (first + count).min((group + 1) * out_per_group) - channel;
-                    let count = match left.min(S::PIXEL_CHANNELS) {
-                        1 => 1,
-                        2 | 3 => 2,
-                        4 | 5 => 4,
-                        6 | 7 => 6,
-                        _ => 8,
-                    };
-                    let channels = Channels {
-                        task: self.task,
-                        outputs: Outputs::of(self.task),
-                        weights: self.weights_of(panel, channel - first, channel),
-                        group,
-                        first: channel,
-                        count,
-                    };
-                    channels.rows(simd, first_pixel..end);
-                    channel += count;
-                }
+        let copies_input = plan.copies_input && matches!(self.weights, WeightPanels::Packed { .. });
+        let mut first = self.part.pixels.start;
+        while first < self.part.pixels.end {
+            let mut end = self.part.pixels.end.min(first + plan.pixel_block);
+            if copies_input {
+                end = block_end(plan, first, self.part.pixels.end);
+                // SAFETY: the task's input is valid, and its scratch memory long enough.
+                let task = unsafe { on_copied_input(self.task, first..end, self.scratch) };
+                self.block(simd, &task, first..end);
+            } else {
+                self.block(simd, self.task, first..end);
             }
-            first_pixel = end;
+            first = end;
         }
     }
 }
 
 impl Run<'_> {
+    #[inline(always)]
+    fn block<S: Simd>(&self, simd: S, task: &Task, pixels: Range<usize>) {
+        let geometry = &task.plan.geometry;
+        let out_per_group = geometry.out_per_group();
+        for panel in self.part.panels.clone() {
+            let (first, count) = panel_channels(geometry, panel);
+            let mut channel = first;
+            while channel < first + count {
+                let group = channel / out_per_group;
+                let left = (first + count).min((group + 1) * out_per_group) - channel;
+                let count = match left.min(S::PIXEL_CHANNELS) {
+                    1 => 1,
+                    2 | 3 => 2,
+                    4 | 5 => 4,
+                    6 | 7 => 6,
+                    _ => 8,
+                };
+                let channels = Channels {
+                    task,
+                    outputs: Outputs::of(task),
+                    weights: self.weights_of(panel, channel - first, channel),
+                    group,
+                    first: channel,
+                    count,
+                };
+                channels.rows(simd, pixels.clone());
+                channel += count;
+            }
+        }
+    }
+
     #[inline(always)]
     fn weights_of(&self, panel: usize, lane: usize, channel: usize) -> ChannelWeights {
         let geometry = &self.task.plan.geometry;

@@ -68,8 +68,38 @@ fn activations() -> impl Strategy<Value = Activation> {
     ]
 }
 
-/// Layers of every kind. They are cut down, rather than thrown away, where they are too large.
+/// Layers whose planes are a multiple of 2 KiB, with channels enough for kernels to mind.
+fn colliding() -> impl Strategy<Value = Case> {
+    (cases_of_any_size(), 16..24_usize, 32..40_usize, any::<bool>(), 1..3_usize).prop_map(
+        |(mut case, in_channels, out_channels, one_row, taps)| {
+            (case.rank, case.batch, case.groups) = (2, case.batch.min(2), 1);
+            (case.in_per_group, case.out_per_group) = (in_channels, out_channels);
+            case.size = if one_row { [1, 1, 512] } else { [1, 8, 64] };
+            case.kernel = [1, if one_row { 1 } else { taps }, taps];
+            case.stride = [1; 3];
+            case.dilation[0] = 1;
+            (case.before[0], case.after[0]) = (0, 0);
+            if one_row {
+                (case.before[1], case.after[1]) = (0, 0);
+            }
+            case
+        },
+    )
+}
+
+/// Layers of every kind, a few of them larger.
 pub fn cases() -> impl Strategy<Value = Case> {
+    prop_oneof![
+        199 => cases_of_any_size().prop_map(|mut case| {
+            case.cut_down();
+            case
+        }),
+        1 => colliding(),
+    ]
+}
+
+/// Layers of every kind, of up to any size: they are to be cut down, rather than thrown away.
+fn cases_of_any_size() -> impl Strategy<Value = Case> {
     let channels = (
         log_uniform(2),
         prop_oneof![3 => Just(1), 2 => log_uniform(20)],
@@ -106,7 +136,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
         let (rank, size, kernel, stride, dilation, before, after, padded) = shape;
         let (bias, residual, activation, caches, tiles, gap, specials, seed) = run;
         let sides = |sides: [usize; 3]| if padded { sides } else { [0; 3] };
-        let mut case = Case {
+        Case {
             rank,
             batch,
             groups,
@@ -126,9 +156,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
             gap,
             specials,
             seed,
-        };
-        case.cut_down();
-        case
+        }
     })
 }
 

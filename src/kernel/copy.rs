@@ -1,0 +1,88 @@
+//! A block's input, copied to where its channels do not collide.
+//!
+//! Channels whose planes are a multiple of a few KiB apart share the sets of a first-level cache:
+//! it then holds fewer of them than a step needs. For layers wide enough to repay it, the part of
+//! the input that a block of pixels sees is copied to scratch memory, with an odd number of cache
+//! lines to each channel. The copy has the values and the coordinates of the input, so the kernel
+//! is none the wiser.
+
+use super::Task;
+use super::walk::{Pixel, input_offset};
+use crate::plan::{Plan, Strides};
+use core::ops::Range;
+
+/// Where a block that begins at pixel `first` ends: within its row, or with whole rows of one
+/// plane. What it sees fits `copied_channel_stride`.
+pub(super) fn block_end(plan: &Plan, first: usize, end: usize) -> usize {
+    let [_, height, width] = plan.geometry.output;
+    let column = first % width;
+    let (count, limit) = if column > 0 || plan.pixel_block < width {
+        (plan.pixel_block, first - column + width)
+    } else {
+        let plane = height * width;
+        (plan.pixel_block / width * width, first - first % plane + plane)
+    };
+    end.min(first + count).min(limit)
+}
+
+/// The task on a copy of what `pixels`, a block as of [`block_end`], see of the input.
+///
+/// # Safety
+/// The task's input is valid, and `scratch` has `plan.scratch_len` elements.
+pub(super) unsafe fn on_copied_input(task: &Task, pixels: Range<usize>, scratch: *mut f32) -> Task {
+    let plan = &task.plan;
+    let geometry = &plan.geometry;
+    let from = &plan.input;
+    let (first, last) = (Pixel::of(geometry, pixels.start), Pixel::of(geometry, pixels.end - 1));
+    let several_rows = first.at[1] < last.at[1];
+    let mut region = [0..0, 0..0, 0..0];
+    for axis in 0..3 {
+        let (mut first, mut last) = (first.at[axis], last.at[axis]);
+        if axis == 2 && several_rows {
+            (first, last) = (0, geometry.output[2] - 1);
+        }
+        // What the windows from the first to the last place see, without the padding.
+        let padding = geometry.padding[axis];
+        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+        let size = geometry.input[axis];
+        let start = (first * geometry.stride[axis]).saturating_sub(padding).min(size);
+        let end = (last * geometry.stride[axis] + reach + 1).saturating_sub(padding).min(size);
+        region[axis] = start..end.max(start);
+    }
+    let [depth, height, width] = &region;
+    let to = Strides {
+        batch: 0,
+        channel: plan.copied_channel_stride(),
+        depth: height.len() * width.len(),
+        row: width.len(),
+        pixel: 1,
+    };
+    let image = task.input.wrapping_add(first.image * from.batch);
+    for channel in 0..geometry.in_channels {
+        let source = image.wrapping_add(channel * from.channel);
+        let mut target = scratch.wrapping_add(channel * to.channel);
+        for d in depth.clone() {
+            for h in height.clone() {
+                let row = input_offset(from, [d as isize, h as isize, width.start as isize]);
+                let row = source.wrapping_offset(row);
+                // SAFETY: these coordinates lie inside the input; `copied_channel_stride` has
+                // room for the region of any block.
+                unsafe {
+                    if from.pixel == 1 {
+                        core::ptr::copy_nonoverlapping(row, target, width.len());
+                    } else {
+                        for w in 0..width.len() {
+                            *target.wrapping_add(w) = *row.wrapping_add(w * from.pixel);
+                        }
+                    }
+                }
+                target = target.wrapping_add(width.len());
+            }
+        }
+    }
+    let origin = [depth.start as isize, height.start as isize, width.start as isize];
+    let mut copy = *task;
+    copy.input = scratch.cast_const().wrapping_offset(-input_offset(&to, origin));
+    copy.plan.input = to;
+    copy
+}
