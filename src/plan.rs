@@ -273,6 +273,15 @@ impl Plan {
         }
     }
 
+    /// The plan for kernels: where a dimension has one element its stride is never taken, and is
+    /// set to 1, so that no product of it overflows.
+    pub(crate) fn with_tame_strides(mut self) -> Plan {
+        let geometry = &self.geometry;
+        self.input = self.input.tame(geometry.batch, geometry.in_channels, geometry.input);
+        self.output = self.output.tame(geometry.batch, geometry.out_channels, geometry.output);
+        self
+    }
+
     /// The layout for which the layer was planned.
     pub const fn layout(&self) -> Layout {
         self.layout
@@ -414,6 +423,17 @@ impl Strides {
             }
             Layout::Nhwc => Strides { batch: volume, channel, depth, row, pixel },
         })
+    }
+
+    fn tame(self, batch: usize, channels: usize, [depth, height, width]: [usize; 3]) -> Strides {
+        let of = |extent: usize, stride: usize| if extent == 1 { 1 } else { stride };
+        Strides {
+            batch: of(batch, self.batch),
+            channel: of(channels, self.channel),
+            depth: of(depth, self.depth),
+            row: of(height, self.row),
+            pixel: of(width, self.pixel),
+        }
     }
 
     /// One more than the offset of the last element.

@@ -217,8 +217,8 @@ impl<const D: usize> Conv<D> {
         size
     }
 
-    /// Everything in three dimensions, the missing ones being 1; checked so that no coordinate
-    /// exceeds `limit`.
+    /// Everything in three dimensions, the missing ones being 1; checked so that twice a padded axis
+    /// is within `limit`, which leaves room to step past its end.
     const fn geometry(
         &self,
         batch: usize,
@@ -248,6 +248,7 @@ impl<const D: usize> Conv<D> {
             padding: [0; 3],
             padded: false,
         };
+        let limit = limit / 2;
         let mut axis = 0;
         while axis < D {
             let at = 3 - D + axis;

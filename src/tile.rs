@@ -120,7 +120,7 @@ impl Plan {
             }
         };
         let task = Task {
-            plan: *self,
+            plan: self.with_tame_strides(),
             isa: self.isa(),
             input: x.as_ptr(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[f32]>::as_ptr),

@@ -74,7 +74,7 @@ impl Outputs {
                 let v = simd.canonical(clamp(simd, sums[vector], lower, upper));
                 // SAFETY: the caller's elements.
                 unsafe { simd.store(self.output.wrapping_add(offset), v) };
-                offset += stride;
+                offset = offset.wrapping_add(stride);
                 vector += 1;
             }
         } else {
@@ -82,7 +82,7 @@ impl Outputs {
             for &sum in &sums {
                 // SAFETY: the caller's elements.
                 unsafe { self.store_strided(simd, sum, offset, lane_stride, count) };
-                offset += stride;
+                offset = offset.wrapping_add(stride);
             }
         }
     }
@@ -178,7 +178,7 @@ pub(super) struct FinishTile<'a, const PIXELS: usize> {
     pub width: usize,
     /// Channels that exist, at most `width`.
     pub channels: usize,
-    /// Of each pixel, at the first channel of the tile; ascending.
+    /// Of each pixel, at the first channel of the tile.
     pub offsets: &'a [usize; MOST_PIXELS],
 }
 
@@ -247,7 +247,7 @@ impl FinishStrip<'_> {
         let outputs = self.outputs;
         // What needs no residual is done before, on vectors that are sure to be full.
         let finish_first = outputs.residual.is_null();
-        let in_line = offsets[offsets.len() - 1] - offsets[0] == offsets.len() - 1;
+        let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(1) == pair[1]);
         let mut channel = 0;
         while channel < self.channels {
             let mut rows = [simd.splat(0.0); MOST_LANES];

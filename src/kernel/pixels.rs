@@ -177,7 +177,7 @@ impl Channels<'_> {
             vector: VectorStep {
                 pixels: S::LANES,
                 input: step.wrapping_mul(S::LANES),
-                output: plan.output.pixel * S::LANES,
+                output: plan.output.pixel.wrapping_mul(S::LANES),
             },
             column: start[2],
             pixels: 0,

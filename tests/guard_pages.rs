@@ -1,0 +1,302 @@
+//! No kernel reads or writes an element beyond its slices: each of them, of just the length that
+//! the plan asks for, begins or ends at a page that may not be touched.
+
+#![cfg(all(unix, target_pointer_width = "64"))]
+
+mod support;
+
+use core::ffi::{c_int, c_long, c_void};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use support::{Layer, POISON, assert_same_bits, fill, paths};
+use tapwise::{Epilogue, Layout, Plan, Strides, Weights, reference};
+
+unsafe extern "C" {
+    fn mmap(
+        at: *mut c_void,
+        len: usize,
+        protection: c_int,
+        flags: c_int,
+        file: c_int,
+        offset: c_long,
+    ) -> *mut c_void;
+    fn mprotect(at: *mut c_void, len: usize, protection: c_int) -> c_int;
+    fn munmap(at: *mut c_void, len: usize) -> c_int;
+}
+
+const PROT_NONE: c_int = 0;
+const PROT_READ_WRITE: c_int = 1 | 2;
+const MAP_PRIVATE: c_int = 2;
+const MAP_ANONYMOUS: c_int =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 0x20 } else { 0x1000 };
+
+/// A multiple of every page size in use.
+const PAGES: usize = 64 << 10;
+
+/// At which end of its memory a slice touches a forbidden page.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    Before,
+    Behind,
+}
+
+/// Memory between two forbidden pages.
+struct Guarded {
+    first: *mut f32,
+    len: usize,
+}
+
+impl Guarded {
+    /// Room for at least `len` elements.
+    fn new(len: usize) -> Guarded {
+        let bytes = (4 * len).next_multiple_of(PAGES);
+        // SAFETY: a new mapping, of which the middle becomes accessible.
+        let first = unsafe {
+            let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+            let all = mmap(core::ptr::null_mut(), bytes + 2 * PAGES, PROT_NONE, flags, -1, 0);
+            assert_ne!(all.addr(), usize::MAX, "mmap");
+            let middle = all.byte_add(PAGES);
+            assert_eq!(mprotect(middle, bytes, PROT_READ_WRITE), 0, "mprotect");
+            middle.cast()
+        };
+        Guarded { first, len: bytes / 4 }
+    }
+
+    /// `len` elements at one end, each of them `value`.
+    fn filled(&mut self, side: Side, len: usize, value: f32) -> &mut [f32] {
+        assert!(len <= self.len);
+        let skipped = if side == Side::Before { 0 } else { self.len - len };
+        // SAFETY: inside the accessible part, which is borrowed with `self`; any bits are an f32.
+        let slice = unsafe { core::slice::from_raw_parts_mut(self.first.add(skipped), len) };
+        slice.fill(value);
+        slice
+    }
+
+    /// A copy of `values` at one end.
+    fn copy(&mut self, side: Side, values: &[f32]) -> &mut [f32] {
+        let slice = self.filled(side, values.len(), 0.0);
+        slice.copy_from_slice(values);
+        slice
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`, of which no borrow is left.
+        unsafe { munmap(self.first.byte_sub(PAGES).cast(), 4 * self.len + 2 * PAGES) };
+    }
+}
+
+/// The slices of a call.
+struct Memory {
+    x: Guarded,
+    weights: Guarded,
+    packed: Guarded,
+    bias: Guarded,
+    residual: Guarded,
+    scratch: Guarded,
+    y: Guarded,
+}
+
+const ROOM: usize = 1 << 16;
+
+impl Memory {
+    fn new() -> Memory {
+        let [x, weights, packed, bias, residual, scratch, y] = [(); 7].map(|()| Guarded::new(ROOM));
+        Memory { x, weights, packed, bias, residual, scratch, y }
+    }
+
+    /// Runs with packed and with unpacked weights, at once and in tiles.
+    fn check(&mut self, layer: &Layer, plan: &Plan, side: Side, full: bool, expected: &[f32]) {
+        let x = self.x.copy(side, &fill(plan.input_len(), 1));
+        let w = self.weights.copy(side, &fill(plan.weights_len(), 2));
+        let packed = self.packed.filled(side, plan.packed_len(), POISON);
+        let bias = self.bias.copy(side, &fill(layer.out_channels, 3));
+        let residual = self.residual.copy(side, &fill(plan.output_len(), 4));
+        let packed = Weights::Packed(plan.pack(w, packed).unwrap());
+        let epilogue = if full {
+            Epilogue::new().bias(bias).residual(residual).hard_swish()
+        } else {
+            Epilogue::new()
+        };
+        for (weights, scratch_len) in
+            [(packed, plan.scratch_len()), (Weights::Unpacked(w), plan.scratch_len_unpacked())]
+        {
+            let scratch = self.scratch.filled(side, scratch_len, POISON);
+            let y = self.y.filled(side, plan.output_len(), POISON);
+            plan.run(x, weights, epilogue, scratch, y).unwrap();
+            assert_same_bits(y, expected, (layer, plan.layout(), plan.isa(), side));
+
+            let y = self.y.filled(side, plan.output_len(), POISON);
+            let mut job = plan.job(x, weights, epilogue, y).unwrap();
+            for tile in job.tiles(5) {
+                tile.run(scratch).unwrap();
+            }
+            assert_same_bits(y, expected, (layer, plan.layout(), plan.isa(), side, "tiles"));
+        }
+    }
+}
+
+/// Layers whose channels and widths leave every kind of remainder.
+fn layers() -> Vec<Layer> {
+    let mut layers = Vec::new();
+    let flat = |channels, size: [usize; 2], kernel: [usize; 2]| {
+        Layer::new(2, channels, [1, size[0], size[1]], [1, kernel[0], kernel[1]])
+    };
+    let padded = |layer: Layer| {
+        let pad = layer.kernel.map(|taps| taps / 2);
+        Layer { before: pad, after: pad, ..layer }
+    };
+    let grouped = |groups: usize, per_group: [usize; 2], layer: Layer| Layer {
+        groups,
+        in_channels: groups * per_group[0],
+        out_channels: groups * per_group[1],
+        ..layer
+    };
+    let two = |layer: Layer| [layer, padded(layer)];
+    // Every number of channels: dense and depthwise.
+    for channels in 1..=40 {
+        let other = 1 + channels * 7 % 40;
+        layers.push(flat([channels, other], [2, 3], [1, 1]));
+        let dense = flat([other, channels], [3, 4], [2, 3]);
+        layers.push(if channels % 2 == 0 { padded(dense) } else { dense });
+        let depthwise = grouped(channels, [1, 1], flat([1, 1], [3, 7], [3, 3]));
+        layers.push(if channels % 2 == 0 { padded(depthwise) } else { depthwise });
+    }
+    for channels in [47, 48, 49, 63, 64, 65, 95, 96, 97] {
+        layers.extend(two(flat([9, channels], [3, 3], [2, 2])));
+        layers.push(grouped(channels, [1, 1], flat([1, 1], [4, 4], [3, 2])));
+    }
+    // Every width, with few channels, as many as a vector, and in groups.
+    for width in 1..=40 {
+        let kernel = [1, 1 + width % 4];
+        let narrow = flat([2, 1 + width % 5], [2, width + 3], kernel);
+        layers.push(if width % 2 == 0 { padded(narrow) } else { narrow });
+        let wide = flat([3, 17], [2, width], [1, 3]);
+        layers.push(padded(wide));
+        layers.push(padded(grouped(3, [1, 1], flat([1, 1], [2, width], [2, 3]))));
+        let steps = grouped(3, [1, 1], flat([1, 1], [9, width + 2], [3, 1 + width % 3]));
+        let steps = Layer { stride: [1, 1 + width % 2, 2], ..steps };
+        layers.push(if width % 5 < 2 { padded(steps) } else { steps });
+        let line = Layer::new(1, [5, 4], [1, 1, width + 4], [1, 1, 1 + width % 5]);
+        layers.push(if width % 2 == 0 { line } else { padded(line) });
+    }
+    // Strides and dilations.
+    for stride in 1..=3 {
+        for dilation in 1..=3 {
+            for groups in [1, 20] {
+                let per_group = if groups == 1 { [10, 20] } else { [1, 1] };
+                let layer = grouped(groups, per_group, flat([1, 1], [7, 23], [3, 3]));
+                let stride = [1, stride, stride];
+                let dilation = [1, dilation, dilation];
+                layers.extend(two(Layer { stride, dilation, ..layer }));
+            }
+        }
+    }
+    // Narrow groups, wide groups, and several outputs of an input.
+    for (at, per_group) in
+        [1, 2, 3, 4, 6, 8, 12].into_iter().flat_map(|o| [1, 2, 3, 5, 9].map(|i| [i, o])).enumerate()
+    {
+        let layer = grouped(2 + at % 6, per_group, flat([1, 1], [3, 9], [2, 3]));
+        layers.push(if at % 2 == 0 { layer } else { padded(layer) });
+    }
+    for per_group in [[3, 16], [8, 17], [1, 33], [9, 20]] {
+        layers.extend(two(grouped(3, per_group, flat([1, 1], [3, 5], [3, 3]))));
+    }
+    // Several images, volumes, long chains, padding wider than the window.
+    for groups in [1, 6] {
+        let volume = Layer::new(3, [6, 18], [3, 4, 5], [2, 3, 2]);
+        layers.extend(two(Layer { groups, batch: 2, ..volume }));
+        let long = flat([126, 18], [3, 4], [3, 3]);
+        layers.extend(two(Layer { groups, batch: 2, ..long }));
+        let far = flat([6, 12], [2, 3], [2, 2]);
+        layers.push(Layer { groups, before: [0, 3, 5], after: [0, 4, 3], ..far });
+    }
+    // Rows that fill vectors, and planes whose channels collide in a cache.
+    for width in [32, 48, 64, 65, 70, 79, 80] {
+        layers.extend(two(flat([5, 17 + width % 7], [2, width], [2, 3])));
+    }
+    for layer in [
+        flat([16, 32], [16, 32], [1, 1]),
+        flat([17, 33], [8, 64], [3, 3]),
+        Layer::new(1, [16, 40], [1, 1, 512], [1, 1, 4]),
+        Layer::new(3, [18, 32], [2, 4, 64], [2, 1, 2]),
+    ] {
+        layers.extend([layer, padded(layer), padded(layer), layer]);
+    }
+    layers
+}
+
+/// A gap behind each element but the last.
+fn doubled(strides: Strides) -> Strides {
+    let Strides { batch, channel, depth, row, pixel } = strides;
+    Strides {
+        batch: 2 * batch,
+        channel: 2 * channel,
+        depth: 2 * depth,
+        row: 2 * row,
+        pixel: 2 * pixel,
+    }
+}
+
+#[test]
+fn every_kernel_stays_inside() {
+    let layers = layers();
+    assert!(layers.len() > 400);
+    let mut kernels = std::collections::BTreeSet::new();
+    let mut memory = Memory::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let full = number % 3 != 0;
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let mut plan = layer.plan(layout).unwrap();
+            if number % 2 == 1 {
+                plan = plan.assume_caches(512, 16 << 10).unwrap();
+            }
+            if number % 5 == 4 {
+                plan = plan.with_input_strides(doubled(plan.input_strides())).unwrap();
+                plan = plan.with_output_strides(doubled(plan.output_strides())).unwrap();
+            }
+            kernels.insert((plan.kernel_name(), plan.scratch_len() > 0));
+            let bias = fill(layer.out_channels, 3);
+            let residual = fill(plan.output_len(), 4);
+            let epilogue = if full {
+                Epilogue::new().bias(&bias).residual(&residual).hard_swish()
+            } else {
+                Epilogue::new()
+            };
+            let mut expected = vec![POISON; plan.output_len()];
+            let (x, w) = (fill(plan.input_len(), 1), fill(plan.weights_len(), 2));
+            reference::run(&plan, &x, &w, epilogue, &mut expected).unwrap();
+            for isa in paths() {
+                for side in [Side::Before, Side::Behind] {
+                    let plan = plan.with_isa(isa).unwrap();
+                    memory.check(layer, &plan, side, full, &expected);
+                }
+            }
+        }
+    }
+    for kernel in [("dense", true), ("channels", false), ("pixels", false)] {
+        assert!(kernels.contains(&kernel), "{kernels:?}");
+    }
+}
+
+const TRAP: &str = "GUARD_PAGES_TRAP";
+
+/// What the other test relies on: a process of its own that touches such a page is killed.
+#[test]
+fn forbidden_pages_end_the_process() {
+    if let Ok(side) = std::env::var(TRAP) {
+        let mut memory = Guarded::new(10);
+        let (side, step) = if side == "before" { (Side::Before, -1) } else { (Side::Behind, 10) };
+        let slice = memory.filled(side, 10, 1.0);
+        // SAFETY: none: it has to end the process.
+        let value = unsafe { slice.as_ptr().wrapping_offset(step).read_volatile() };
+        panic!("read {value}");
+    }
+    for side in ["before", "behind"] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "forbidden_pages_end_the_process"]).env(TRAP, side);
+        let output = child.output().unwrap();
+        assert!(output.status.signal().is_some(), "{side}: {output:?}");
+    }
+}

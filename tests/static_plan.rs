@@ -1,0 +1,210 @@
+//! As in firmware: a plan, its weights and its buffers are static, and nothing is ever allocated.
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::sync::Mutex;
+use tapwise::{Conv2d, Epilogue, Field, Isa, Layout, PackedWeights, Plan, Weights, conv2d};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+// SAFETY: as of `System`; the counter needs no memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: as the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Memory) {
+        // SAFETY: as the caller's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `body` returns, provided that it allocates nothing.
+fn without_allocation<T>(body: impl FnOnce() -> T) -> T {
+    let before = ALLOCATIONS.get();
+    let result = body();
+    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations");
+    result
+}
+
+const CHANNELS: usize = 40;
+const CONV: Conv2d = Conv2d::new(CHANNELS, CHANNELS, [3, 3]).padding([1, 1]);
+
+const fn planned(conv: Conv2d, layout: Layout) -> Plan {
+    match conv.plan(layout, 1, [6, 7]) {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+}
+
+/// With caches so small that the chain is cut and partial sums are kept.
+const fn in_segments(plan: Plan) -> Plan {
+    match plan.assume_caches(1 << 10, 1 << 15) {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+}
+
+const DENSE: Plan = in_segments(planned(CONV, Layout::Nhwc));
+const PLANES: Plan = in_segments(planned(CONV, Layout::Nchw));
+const DEPTHWISE: Plan = planned(CONV.groups(CHANNELS), Layout::Nhwc);
+const PIXELS: Plan = planned(CONV.groups(CHANNELS), Layout::Nchw);
+const PLANS: [Plan; 4] = [DENSE, PLANES, DEPTHWISE, PIXELS];
+
+const fn largest(lens: [usize; 4]) -> usize {
+    let mut largest = 0;
+    let mut at = 0;
+    while at < lens.len() {
+        if lens[at] > largest {
+            largest = lens[at];
+        }
+        at += 1;
+    }
+    largest
+}
+
+const PACKED_LEN: usize =
+    largest([DENSE.packed_len(), PLANES.packed_len(), DEPTHWISE.packed_len(), PIXELS.packed_len()]);
+const SCRATCH_LEN: usize = largest([
+    DENSE.scratch_len_unpacked(),
+    PLANES.scratch_len(),
+    DEPTHWISE.scratch_len_unpacked(),
+    PIXELS.scratch_len(),
+]);
+
+struct Buffers {
+    packed: [f32; PACKED_LEN],
+    scratch: [f32; SCRATCH_LEN],
+    y: [f32; DENSE.output_len()],
+}
+
+static BUFFERS: Mutex<Buffers> = Mutex::new(Buffers {
+    packed: [0.0; PACKED_LEN],
+    scratch: [0.0; SCRATCH_LEN],
+    y: [0.0; DENSE.output_len()],
+});
+static X: [f32; DENSE.input_len()] = [1.0; DENSE.input_len()];
+static WEIGHTS: [f32; DENSE.weights_len()] = [0.25; DENSE.weights_len()];
+static BIAS: [f32; CHANNELS] = [0.5; CHANNELS];
+
+/// The output at the corner, where 2 x 2 of the 3 x 3 taps lie inside.
+fn corner(plan: &Plan) -> f32 {
+    let in_per_group = plan.weights_len() / CHANNELS / 9;
+    0.5 + 0.25 * 4.0 * in_per_group as f32
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.get() - before, 1);
+}
+
+#[test]
+fn nothing_is_allocated() {
+    assert!(DENSE.scratch_len() > 0 && PLANES.scratch_len() > 0);
+    let mut buffers = BUFFERS.lock().unwrap();
+    let Buffers { packed, scratch, y } = &mut *buffers;
+    let epilogue = Epilogue::new().bias(&BIAS).relu6();
+    let epilogues = [epilogue, epilogue.hard_swish(), epilogue.leaky_relu(0.1)];
+    without_allocation(|| {
+        for plan in PLANS {
+            let weights = &WEIGHTS[..plan.weights_len()];
+            plan.pack(weights, packed).unwrap();
+            let packed = PackedWeights::from_slice(&plan, packed).unwrap();
+            for isa in Isa::ALL {
+                let Ok(plan) = plan.with_isa(isa) else { continue };
+                for epilogue in epilogues {
+                    y.fill(f32::NAN);
+                    plan.run(&X, packed, epilogue.residual_from_output(), scratch, y).unwrap();
+                    assert!(y[0].is_nan());
+                    plan.run(&X, packed, epilogue, scratch, y).unwrap();
+                }
+                let weights = Weights::Unpacked(weights);
+                plan.run(&X, weights, Epilogue::new().bias(&BIAS), scratch, y).unwrap();
+                assert_eq!(y[0], corner(&plan));
+
+                y.fill(f32::NAN);
+                let mut job = plan.job(&X, packed, Epilogue::new().bias(&BIAS), y).unwrap();
+                for tile in job.tiles(7) {
+                    tile.run(scratch).unwrap();
+                }
+                assert_eq!((y[0], y.last()), (corner(&plan), Some(&corner(&plan))));
+
+                let error = plan.run(&X[1..], packed, epilogue, scratch, y).unwrap_err();
+                assert_eq!(error.field(), Field::Input);
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_is_allocated_in_one_call() {
+    let mut y = [f32::NAN; PLANES.output_len()];
+    let (shape, weight_shape) = ([1, CHANNELS, 6, 7], [CHANNELS, CHANNELS, 3, 3]);
+    let ones = [1; 2];
+    let result = without_allocation(|| {
+        conv2d(shape, &X, weight_shape, &WEIGHTS, Some(&BIAS), ones, ones, ones, 1, &mut y)
+    });
+    assert_eq!(result, Ok(shape));
+    assert_eq!(y[0], corner(&PLANES));
+    let error = without_allocation(|| {
+        conv2d(shape, &X, weight_shape, &WEIGHTS, Some(&BIAS), ones, ones, ones, 3, &mut y)
+    });
+    assert_eq!(error.unwrap_err().field(), Field::Groups);
+}
+
+#[test]
+fn outputs_need_not_be_initialised() {
+    let mut buffers = BUFFERS.lock().unwrap();
+    let Buffers { packed, scratch, .. } = &mut *buffers;
+    for plan in PLANS {
+        let packed = plan.pack(&WEIGHTS[..plan.weights_len()], packed).unwrap();
+        let mut y = [MaybeUninit::<f32>::uninit(); DENSE.output_len()];
+        without_allocation(|| {
+            plan.run(&X, packed, Epilogue::new().bias(&BIAS), scratch, &mut y).unwrap();
+        });
+        // SAFETY: the run has initialised every element, the strides being dense.
+        let y = y.map(|value| unsafe { value.assume_init() });
+        assert_eq!(y[0], corner(&plan));
+        let inner = 0.5 + 0.25 * 9.0 * (plan.weights_len() / CHANNELS / 9) as f32;
+        assert!(
+            y.contains(&inner) && y.iter().all(|value| (corner(&plan)..=inner).contains(value))
+        );
+    }
+}
+
+/// They are constants; a plan for another path has them, too.
+#[test]
+fn sizes_do_not_depend_on_the_path() {
+    for plan in PLANS {
+        let sizes = |plan: &Plan| {
+            [
+                plan.input_len(),
+                plan.output_len(),
+                plan.weights_len(),
+                plan.packed_len(),
+                plan.scratch_len(),
+                plan.scratch_len_unpacked(),
+            ]
+        };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let on_path = plan.with_isa(isa).unwrap();
+            assert_eq!(on_path.isa(), isa);
+            assert_eq!(sizes(&on_path), sizes(&plan));
+            let in_segments = on_path.assume_caches(512, 512).unwrap();
+            assert_eq!(sizes(&in_segments), sizes(&plan.assume_caches(512, 512).unwrap()));
+        }
+    }
+}

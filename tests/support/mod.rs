@@ -1,0 +1,218 @@
+//! What several tests share: layers of any rank, data by a formula, the paths of this machine.
+
+#![allow(dead_code)] // each test uses a part
+
+use std::io::Write;
+use std::sync::LazyLock;
+use tapwise::{Conv, Epilogue, Error, Isa, Layout, Plan};
+
+/// What outputs hold before a call: a NaN that no run writes.
+pub const POISON: f32 = f32::from_bits(0x7fe1_2345);
+
+/// A layer on an input. A layer of fewer than three dimensions uses the last entries of arrays.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    pub rank: usize,
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    pub size: [usize; 3],
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub dilation: [usize; 3],
+    pub before: [usize; 3],
+    pub after: [usize; 3],
+}
+
+impl Layer {
+    /// One image, one group, stride 1, no padding.
+    pub fn new(rank: usize, channels: [usize; 2], size: [usize; 3], kernel: [usize; 3]) -> Self {
+        let [in_channels, out_channels] = channels;
+        Layer {
+            rank,
+            batch: 1,
+            in_channels,
+            out_channels,
+            groups: 1,
+            size,
+            kernel,
+            stride: [1; 3],
+            dilation: [1; 3],
+            before: [0; 3],
+            after: [0; 3],
+        }
+    }
+
+    pub fn plan(&self, layout: Layout) -> Result<Plan, Error> {
+        match self.rank {
+            1 => self.plan_of_rank::<1>(layout),
+            2 => self.plan_of_rank::<2>(layout),
+            _ => self.plan_of_rank::<3>(layout),
+        }
+    }
+
+    fn plan_of_rank<const D: usize>(&self, layout: Layout) -> Result<Plan, Error> {
+        let axes = last_axes::<D>;
+        Conv::<D>::new(self.in_channels, self.out_channels, axes(self.kernel))
+            .stride(axes(self.stride))
+            .padding_sides(axes(self.before), axes(self.after))
+            .dilation(axes(self.dilation))
+            .groups(self.groups)
+            .plan(layout, self.batch, axes(self.size))
+    }
+
+    /// The size of the output, by the formula of PyTorch's documentation.
+    pub fn output(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| {
+            let window = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            let padded = self.size[axis] + self.before[axis] + self.after[axis];
+            (padded - window) / self.stride[axis] + 1
+        })
+    }
+
+    pub fn pixels_in(&self) -> usize {
+        self.size.iter().product()
+    }
+
+    pub fn pixels_out(&self) -> usize {
+        self.output().iter().product()
+    }
+
+    /// Calls `visit` with the flat places in x and w, in PyTorch's order, that an output sums up.
+    pub fn visit_taps(
+        &self,
+        image: usize,
+        out_channel: usize,
+        at: [usize; 3],
+        mut visit: impl FnMut(usize, usize),
+    ) {
+        let in_per_group = self.in_channels / self.groups;
+        let group = out_channel / (self.out_channels / self.groups);
+        let coordinate = |axis: usize, tap: usize| {
+            let padded = at[axis] * self.stride[axis] + tap * self.dilation[axis];
+            padded.checked_sub(self.before[axis]).filter(|place| *place < self.size[axis])
+        };
+        let [depth, height, width] = self.kernel;
+        for channel in 0..in_per_group {
+            let plane = image * self.in_channels + group * in_per_group + channel;
+            let filter = out_channel * in_per_group + channel;
+            for kd in 0..depth {
+                let Some(d) = coordinate(0, kd) else { continue };
+                for kh in 0..height {
+                    let Some(h) = coordinate(1, kh) else { continue };
+                    for kw in 0..width {
+                        let Some(w) = coordinate(2, kw) else { continue };
+                        visit(
+                            ((plane * self.size[0] + d) * self.size[1] + h) * self.size[2] + w,
+                            ((filter * depth + kd) * height + kh) * width + kw,
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// The image, channel and coordinates of an element of the output in PyTorch's order.
+    pub fn output_place(&self, element: usize) -> (usize, usize, [usize; 3]) {
+        let [depth, height, width] = self.output();
+        let (row, w) = (element / width, element % width);
+        let (plane, h) = (row / height, row % height);
+        let (volume, d) = (plane / depth, plane % depth);
+        (volume / self.out_channels, volume % self.out_channels, [d, h, w])
+    }
+}
+
+/// The last `D` of three axes.
+pub fn last_axes<const D: usize>(all: [usize; 3]) -> [usize; D] {
+    std::array::from_fn(|axis| all[3 - D + axis])
+}
+
+/// Element `index` of the tensor with that seed, in [-1, 1): the formula of the golden vectors.
+pub fn value(index: usize, seed: usize) -> f32 {
+    let mut h = (index as u32).wrapping_mul(2_654_435_761);
+    h = h.wrapping_add((seed as u32).wrapping_mul(40_503)).wrapping_add(12_345);
+    h = (h ^ h >> 15).wrapping_mul(2_246_822_519);
+    h = (h ^ h >> 13).wrapping_mul(3_266_489_917);
+    h ^= h >> 16;
+    (h >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+/// The first `len` elements of the tensor with that seed.
+pub fn fill(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|index| value(index, seed)).collect()
+}
+
+/// From PyTorch's order to that of the layout.
+pub fn to_layout(layout: Layout, values: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
+    reorder(layout, values, channels, pixels, |tensor, nchw, nhwc| tensor[nhwc] = values[nchw])
+}
+
+/// From the order of the layout to PyTorch's.
+pub fn from_layout(layout: Layout, values: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
+    reorder(layout, values, channels, pixels, |tensor, nchw, nhwc| tensor[nchw] = values[nhwc])
+}
+
+fn reorder(
+    layout: Layout,
+    values: &[f32],
+    channels: usize,
+    pixels: usize,
+    copy: impl Fn(&mut [f32], usize, usize),
+) -> Vec<f32> {
+    let mut tensor = values.to_vec();
+    if layout == Layout::Nhwc {
+        for image in 0..values.len() / (channels * pixels) {
+            for channel in 0..channels {
+                for pixel in 0..pixels {
+                    let nchw = (image * channels + channel) * pixels + pixel;
+                    let nhwc = (image * pixels + pixel) * channels + channel;
+                    copy(&mut tensor, nchw, nhwc);
+                }
+            }
+        }
+    }
+    tensor
+}
+
+/// The paths of this machine; the others are named on standard error, once.
+pub fn paths() -> Vec<Isa> {
+    static PATHS: LazyLock<Vec<Isa>> = LazyLock::new(|| {
+        let (here, missing): (Vec<_>, Vec<_>) =
+            Isa::ALL.into_iter().partition(|isa| isa.is_available());
+        for isa in missing {
+            say(&format!("SKIPPED: this machine, or this build, has no {}", isa.name()));
+        }
+        here
+    });
+    PATHS.clone()
+}
+
+/// Writes to standard error, whether or not the test passes.
+pub fn say(text: &str) {
+    // The macros would be silenced in a test that passes.
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
+}
+
+/// Packs and runs, with just as much memory as the plan asks for.
+pub fn run(plan: &Plan, x: &[f32], weights: &[f32], epilogue: Epilogue) -> Vec<f32> {
+    let mut packed = vec![POISON; plan.packed_len()];
+    let mut scratch = vec![POISON; plan.scratch_len()];
+    let mut y = vec![POISON; plan.output_len()];
+    let packed = plan.pack(weights, &mut packed).unwrap();
+    plan.run(x, packed, epilogue, &mut scratch, &mut y).unwrap();
+    y
+}
+
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[track_caller]
+pub fn assert_same_bits(found: &[f32], expected: &[f32], what: impl std::fmt::Debug) {
+    assert_eq!(found.len(), expected.len(), "{what:?}");
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let same = found.to_bits() == expected.to_bits();
+        assert!(same, "{what:?}: at {at}: {found:e}, expected {expected:e}");
+    }
+}
