@@ -57,6 +57,8 @@ pub struct Plan {
     pub(crate) pixel_block: usize,
     /// Whether blocks of pixels work on a copy of their input.
     pub(crate) copies_input: bool,
+    /// Whether the input is channels last and larger than the second-level cache.
+    pub(crate) prefetches: bool,
     /// `None`: the fastest there is.
     isa: Option<Isa>,
     /// The bytes that the largest object of the target may have.
@@ -98,6 +100,7 @@ impl Plan {
             segment: 0,
             pixel_block: 0,
             copies_input: false,
+            prefetches: false,
             isa: None,
             limit,
             input_reach: tri!(input.reach(
@@ -119,7 +122,7 @@ impl Plan {
             scratch_len: 0,
         };
         // Assumed, not asked: any size gives the same bits, and these suit the machines of today.
-        plan.assume_caches(32 << 10, 512 << 10)
+        plan.assume_caches(32 << 10, 1024 << 10)
     }
 
     /// The same plan with its loops cut for caches of these sizes, in bytes. Bits do not depend
@@ -158,6 +161,7 @@ impl Plan {
         };
         let pixels = geometry.pixels();
         let fitting = at_least_1(l2 / 4 / at_least_1(pixel_bytes));
+        self.prefetches = matches!(self.layout, Layout::Nhwc) && self.input_reach > l2 / float;
         self.segment = if one_segment { units } else { segment };
         self.pixel_block = if fitting < pixels { fitting } else { pixels };
         let pixels_in_scratch = match (self.kernel, self.layout) {

@@ -45,6 +45,9 @@ pub(crate) trait Simd: Copy {
     /// Runs a body in a function of its own that enables the instruction set.
     fn enter<K: Kernel>(self, kernel: K);
 
+    /// Asks for the cache line of `p`, which may be anywhere; the result does not depend on it.
+    fn prefetch(self, p: *const f32);
+
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::V;
     /// `p[0..LANES]`.

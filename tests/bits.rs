@@ -73,7 +73,7 @@ fn check(case: &Case, layout: Layout, isa: Isa, expected: &[f32]) -> Result<(), 
     let mut packed = vec![poison; plan.packed_len()];
     let packed = plan.pack(&weights, &mut packed).unwrap();
     let mut y = before.clone();
-    let mut job = plan.job(&x, &packed, epilogue, &mut y).unwrap();
+    let mut job = plan.job(&x, packed, epilogue, &mut y).unwrap();
     let mut scratch = vec![poison; job.scratch_len()];
     let mut tiles: Vec<_> = job.tiles(case.tiles).collect();
     tiles.shuffle(&mut StdRng::seed_from_u64(case.seed));

@@ -36,7 +36,7 @@ pub(super) unsafe fn on_copied_input(task: &Task, pixels: Range<usize>, scratch:
     let (first, last) = (Pixel::of(geometry, pixels.start), Pixel::of(geometry, pixels.end - 1));
     let several_rows = first.at[1] < last.at[1];
     let mut region = [0..0, 0..0, 0..0];
-    for axis in 0..3 {
+    for (axis, range) in region.iter_mut().enumerate() {
         let (mut first, mut last) = (first.at[axis], last.at[axis]);
         if axis == 2 && several_rows {
             (first, last) = (0, geometry.output[2] - 1);
@@ -47,7 +47,7 @@ pub(super) unsafe fn on_copied_input(task: &Task, pixels: Range<usize>, scratch:
         let size = geometry.input[axis];
         let start = (first * geometry.stride[axis]).saturating_sub(padding).min(size);
         let end = (last * geometry.stride[axis] + reach + 1).saturating_sub(padding).min(size);
-        region[axis] = start..end.max(start);
+        *range = start..end.max(start);
     }
     let [depth, height, width] = &region;
     let to = Strides {

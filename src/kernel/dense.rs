@@ -139,6 +139,7 @@ impl Run<'_> {
             units: 0..0,
             last: false,
             whole_chain: false,
+            prefetches: false,
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
             bias: task.bias,
             channels: channels.count,
@@ -149,12 +150,14 @@ impl Run<'_> {
             layer.bias = task.bias.wrapping_add(first_channel);
         }
         let channel_offset = first_channel * plan.output.channel;
+        let sees_first = panel == self.part.panels.start;
         let mut first = 0;
         while first < units {
             let end = units.min(first + plan.segment);
             layer.units = first..end;
             layer.last = end == units;
             layer.whole_chain = layer.last && first == 0;
+            layer.prefetches = layer.whole_chain && sees_first && plan.prefetches;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
             let taps = geometry.taps();
@@ -295,6 +298,8 @@ struct Layer<'a> {
     last: bool,
     /// Whether it is all of it.
     whole_chain: bool,
+    /// Whether these channels are the first to see an input that no cache may hold.
+    prefetches: bool,
     /// Whether sums go to memory, for strips of pixels to be turned into rows of planes.
     in_strips: bool,
     /// At the first channel of the tile, or null.

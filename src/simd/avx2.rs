@@ -60,6 +60,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: x86-64 has the instruction, which faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
         proven!(_mm256_set1_ps(value))
     }

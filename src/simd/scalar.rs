@@ -70,6 +70,9 @@ macro_rules! one_lane {
             }
 
             #[inline(always)]
+            fn prefetch(self, _p: *const f32) {}
+
+            #[inline(always)]
             fn splat(self, value: f32) -> f32 {
                 value
             }

@@ -54,6 +54,9 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
             } else if !layer.bias.is_null() {
                 load_bias(simd, layer, &mut sums);
             }
+            if layer.prefetches {
+                prefetch_next::<S, PIXELS>(simd, tile);
+            }
             accumulate(simd, tile, &mut sums);
             if !layer.last || layer.in_strips {
                 return store_sums(simd, tile.sums, &sums);
@@ -67,6 +70,31 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
             channels: layer.channels,
             offsets: &tile.offsets,
         });
+    }
+}
+
+/// Asks for what the tile behind this one in the row will see first: with channels last, a pixel
+/// is a few lines far from those of its neighbours, which hardware does not foresee.
+#[inline(always)]
+fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
+    let layer = tile.layer;
+    let geometry = layer.geometry;
+    let taps = geometry.taps();
+    let reach = |axis: usize| ((geometry.kernel[axis] - 1) * geometry.dilation[axis]) as isize;
+    let ahead = (PIXELS * geometry.stride[2]) as isize;
+    let corner = [reach(0), reach(1), reach(2).wrapping_add(ahead)];
+    let input = layer.input.wrapping_offset(input_offset(layer.strides, corner));
+    let first = layer.units.start / taps * CHANNEL_BLOCK;
+    let end = (layer.units.end.div_ceil(taps) * CHANNEL_BLOCK).min(geometry.in_per_group());
+    let mut pixel = 0;
+    while pixel < PIXELS {
+        let window = input.wrapping_offset(tile.window[pixel]);
+        let mut channel = first;
+        while channel < end {
+            simd.prefetch(window.wrapping_add(channel));
+            channel += CHANNEL_BLOCK;
+        }
+        pixel += 1;
     }
 }
 
