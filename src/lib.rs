@@ -29,7 +29,6 @@
 //! computes it by plain loops.
 
 #![no_std]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
@@ -46,6 +45,11 @@ pub mod reference;
 mod shape;
 mod simd;
 mod tile;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use epilogue::{Activation, Epilogue};
 pub use error::{Error, Expected, Field, Found, StrideOf};

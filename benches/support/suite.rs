@@ -1,7 +1,9 @@
 //! The layers that are timed: their list, their sizes, their data.
 
+mod aligned;
 mod json;
 
+pub use aligned::Aligned;
 use tapwise::{Conv2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
 
 /// What a layer of the list is.
@@ -116,10 +118,10 @@ impl Layer {
 pub struct Prepared {
     pub plan: Plan,
     /// In the layout of the plan.
-    pub input: Vec<f32>,
+    pub input: Aligned,
     /// In PyTorch's order.
     pub weights: Vec<f32>,
-    packed: Option<Vec<f32>>,
+    packed: Option<Aligned>,
 }
 
 impl Prepared {
@@ -129,11 +131,12 @@ impl Prepared {
         let mut random = Random::from_name(&layer.name);
         let input = random.vector(plan.input_len());
         let input = permuted(&input, layer.batch, layer.in_channels, Layout::Nchw, layout);
+        let input = Aligned::copy_of(&input);
         let weights = random.vector(plan.weights_len());
         let packed = match layer.kind {
             Kind::CrossCorrelation => None,
             Kind::Conv2d | Kind::Conv1d | Kind::ConvTranspose2d => {
-                let mut packed = vec![0.0; plan.packed_len()];
+                let mut packed = Aligned::zeros(plan.packed_len());
                 plan.pack(&weights, &mut packed)?;
                 Some(packed)
             }
@@ -159,8 +162,8 @@ impl Prepared {
     }
 
     /// The memory of an output.
-    pub fn output(&self) -> Vec<f32> {
-        vec![0.0; self.plan.output_len()]
+    pub fn output(&self) -> Aligned {
+        Aligned::zeros(self.plan.output_len())
     }
 }
 

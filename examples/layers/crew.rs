@@ -1,7 +1,7 @@
 //! Calls on threads that persist from call to call and wait by spinning, as those of an inference
 //! engine do.
 
-use crate::suite::Prepared;
+use crate::suite::{Aligned, Prepared};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tapwise::{Epilogue, Error};
 
@@ -23,14 +23,14 @@ pub fn with_threads<R>(
     if threads == 1 {
         let (mut scratch, mut y) = (prepared.scratch(), prepared.output());
         let result = body(&mut || plan.run(x, weights, Epilogue::new(), &mut scratch, &mut y))?;
-        return Ok((result, y));
+        return Ok((result, y.to_vec()));
     }
     let rounds = Rounds { started: AtomicUsize::new(0), finished: AtomicUsize::new(0) };
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for member in 1..threads {
             let rounds = &rounds;
-            workers.push(scope.spawn(move || -> Result<Vec<f32>, Error> {
+            workers.push(scope.spawn(move || -> Result<Aligned, Error> {
                 let mut share = Share::new(prepared, member, threads);
                 let mut outcome = Ok(());
                 let mut round = 0;
@@ -66,7 +66,7 @@ struct Share<'a> {
     member: usize,
     threads: usize,
     scratch: Vec<f32>,
-    y: Vec<f32>,
+    y: Aligned,
 }
 
 impl<'a> Share<'a> {
@@ -89,11 +89,11 @@ impl<'a> Share<'a> {
 
 /// The output of which each thread has computed a part; an element that none or several have
 /// computed is an error.
-fn merged(mut outputs: Vec<Vec<f32>>) -> Result<Vec<f32>, String> {
+fn merged(mut outputs: Vec<Aligned>) -> Result<Vec<f32>, String> {
     let untouched = |value: f32| value.to_bits() == UNTOUCHED.to_bits();
-    let mut whole = outputs.pop().unwrap_or_default();
+    let mut whole = outputs.pop().map_or(Vec::new(), |output| output.to_vec());
     for part in outputs {
-        for (at, (to, from)) in whole.iter_mut().zip(part).enumerate() {
+        for (at, (to, from)) in whole.iter_mut().zip(part.iter().copied()).enumerate() {
             match (untouched(*to), untouched(from)) {
                 (true, _) => *to = from,
                 (false, true) => {}
