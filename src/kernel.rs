@@ -8,7 +8,7 @@ mod pixels;
 mod walk;
 
 use crate::epilogue::Activation;
-use crate::isa::{Features, Isa};
+use crate::isa::Isa;
 use crate::plan::{KernelId, Plan};
 use crate::simd::{Kernel, scalar};
 use core::ops::Range;
@@ -78,7 +78,7 @@ impl Task {
             // SAFETY: as above.
             Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
             #[cfg(target_arch = "x86_64")]
-            Isa::Scalar if Features::of_this_machine().has_fma() => {
+            Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.
                 Simd::enter(unsafe { scalar::ScalarFma::new() }, kernel);
             }

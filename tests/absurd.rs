@@ -240,3 +240,49 @@ fn small_tensors_and_everything_else_absurd() {
     let runs = check_all(true, 50_000);
     assert!(runs > 10_000, "{runs}");
 }
+
+/// Windows whose distance, times the elements of a pixel, is more than a pointer can step.
+#[test]
+fn windows_far_apart() {
+    let far = 1 << (usize::BITS - 4);
+    let mut runs = 0;
+    for (channels, groups) in [(1, 1), (8, 1), (40, 1), (8, 8), (40, 40), (12, 4), (40, 10)] {
+        for (before, after, stride) in [
+            (far, 0, far),
+            (0, far, far),
+            (far, far, far),
+            (far, far, far / 2),
+            (far, far, far / 5),
+        ] {
+            for (taps, dilation) in [(1, 1), (2, 1), (2, far - 1), (3, far)] {
+                for (rank, layout) in
+                    [(1, Layout::Nchw), (1, Layout::Nhwc), (2, Layout::Nchw), (2, Layout::Nhwc)]
+                {
+                    let axes = |in_all: usize, far: usize| match rank {
+                        1 => [in_all, in_all, far],
+                        _ => [in_all, far, in_all],
+                    };
+                    let description = Description {
+                        rank,
+                        layout,
+                        batch: 1,
+                        channels: [channels; 2],
+                        groups,
+                        size: [2; 3],
+                        kernel: axes(1, taps),
+                        stride: axes(1, stride),
+                        dilation: axes(1, dilation),
+                        padding: 2,
+                        before: axes(0, before),
+                        after: axes(0, after),
+                        caches: [512, 512],
+                        input_strides: [200, 1, 1, 5, 90],
+                        output_strides: [0; 5],
+                    };
+                    runs += description.check_any_rank();
+                }
+            }
+        }
+    }
+    assert!(runs > 100, "{runs}");
+}

@@ -213,7 +213,7 @@ impl Vector<'_> {
             spread,
             group,
             window: group.wrapping_offset(input_offset(&plan.input, start)),
-            step: geometry.stride[2] * plan.input.pixel,
+            step: geometry.stride[2].wrapping_mul(plan.input.pixel),
             column: start[2],
             taps: [taps_inside(geometry, 0, start[0]), taps_inside(geometry, 1, start[1])],
             tiles: larger,
@@ -223,7 +223,7 @@ impl Vector<'_> {
         if larger > 0 {
             in_row.enter(simd);
             let done = larger * (pixels + 1);
-            in_row.window = in_row.window.wrapping_add(done * in_row.step);
+            in_row.window = in_row.window.wrapping_add(done.wrapping_mul(in_row.step));
             in_row.column += (done * geometry.stride[2]) as isize;
             in_row.offset += done * plan.output.pixel;
         }
@@ -350,7 +350,7 @@ impl<L: Spread, const PIXELS: usize, const WIDTH: usize> Kernel for Body<'_, L, 
                 vector.outputs.store_vectors(simd, &sums, offset, pixel, channel, vector.count);
             }
             offset += PIXELS * plan.output.pixel;
-            window = window.wrapping_add(PIXELS * row.step);
+            window = window.wrapping_add(PIXELS.wrapping_mul(row.step));
             column += (PIXELS * geometry.stride[2]) as isize;
             left -= 1;
         }
