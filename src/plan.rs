@@ -244,8 +244,9 @@ impl Plan {
     /// needs to reach only to the last element. What lies between the elements is not written.
     ///
     /// # Errors
-    /// Strides by which elements overlap, naming the least that would do, the other strides being
-    /// as they are; an output that spans more than the target can address.
+    /// Strides of which one, from the smallest up, does not step over everything that the smaller
+    /// ones reach, naming it and the least that does (a few interleavings without overlap are
+    /// refused as well); an output that spans more than the target can address.
     pub const fn with_output_strides(mut self, strides: Strides) -> Result<Plan, Error> {
         let geometry = &self.geometry;
         self.output_reach = tri!(strides.reach(
