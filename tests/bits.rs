@@ -4,23 +4,15 @@
 //! `TAPWISE_CASES` sets the number of random layers (20,000 without it).
 
 mod common;
+mod support;
 
 use common::{Case, POISONS, Residual, cases, places, scatter};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
+use support::paths;
 use tapwise::{Isa, Layout, Weights, reference};
-
-/// The paths of this machine; the others are named on standard error.
-fn paths() -> Vec<Isa> {
-    let (here, missing): (Vec<_>, Vec<_>) =
-        Isa::ALL.into_iter().partition(|isa| isa.is_available());
-    for isa in missing {
-        eprintln!("SKIPPED: this machine, or this build, has no {}", isa.name());
-    }
-    here
-}
 
 #[test]
 fn every_path_equals_the_plain_loops() {
