@@ -163,7 +163,9 @@ impl Plan {
         let fitting = at_least_1(l2 / 4 / at_least_1(pixel_bytes));
         self.prefetches = matches!(self.layout, Layout::Nhwc) && self.input_reach > l2 / float;
         self.segment = if one_segment { units } else { segment };
-        self.pixel_block = if fitting < pixels { fitting } else { pixels };
+        // Blocks alike in size, rather than a last one that fetches all weights for a few pixels.
+        let blocks = pixels.div_ceil(fitting.saturating_add(fitting / 4));
+        self.pixel_block = pixels.div_ceil(blocks);
         let pixels_in_scratch = match (self.kernel, self.layout) {
             (KernelId::Dense, _) if !one_segment => self.pixel_block,
             (KernelId::Dense, Layout::Nchw) if pixels > STRIP => STRIP,

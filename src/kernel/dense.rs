@@ -33,7 +33,7 @@ use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offs
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
-use crate::plan::{STRIP, Strides, WIDEST_TILE};
+use crate::plan::{Plan, STRIP, Strides, WIDEST_TILE};
 use crate::shape::{Geometry, Layout};
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
@@ -137,8 +137,10 @@ impl Run<'_> {
             last_block: &steps[1],
             taps: 0..0,
             units: 0..0,
+            first_channel: 0,
+            first_tap: 0,
+            first: false,
             last: false,
-            whole_chain: false,
             prefetches: false,
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
             bias: task.bias,
@@ -151,16 +153,18 @@ impl Run<'_> {
         }
         let channel_offset = first_channel * plan.output.channel;
         let sees_first = panel == self.part.panels.start;
+        let taps = geometry.taps();
         let mut first = 0;
         while first < units {
             let end = units.min(first + plan.segment);
             layer.units = first..end;
+            layer.first_channel = first / taps * CHANNEL_BLOCK;
+            layer.first_tap = first % taps;
+            layer.first = first == 0;
             layer.last = end == units;
-            layer.whole_chain = layer.last && first == 0;
-            layer.prefetches = layer.whole_chain && sees_first && plan.prefetches;
+            layer.prefetches = layer.first && layer.last && sees_first && plan.prefetches;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
-            let taps = geometry.taps();
             layer.weights = layer.weights.wrapping_add(
                 steps_before(geometry, end / taps, end % taps) * LANES_PER_PANEL
                     - steps_before(geometry, first / taps, first % taps) * LANES_PER_PANEL,
@@ -194,6 +198,7 @@ impl Run<'_> {
                 (columns.start * geometry.stride[2]).wrapping_sub(geometry.padding[2]);
             layer.taps = taps_inside(geometry, 2, first_column as isize);
             let layer = &*layer;
+            let mut tile = Tile::of(layer);
             let by_rows = geometry.padded && columns.end - columns.start >= OWN_TILES;
             let mut next = Pixel::of(geometry, pixels.start);
             if next.at[2] >= columns.end {
@@ -204,15 +209,14 @@ impl Run<'_> {
             while left > 0 {
                 let run = if by_rows { left.min(columns.end - next.at[2]) } else { left };
                 let strip = if layer.in_strips { even_piece(run, STRIP) } else { run };
-                let first = if layer.whole_chain { 0 } else { done };
+                let first = if layer.first && layer.last { 0 } else { done };
                 let sums = self.scratch.wrapping_add(first * WIDEST_TILE);
                 let strip_start = next;
                 let mut in_strip = 0;
                 while in_strip < strip {
                     let count = even_piece(strip - in_strip, most);
-                    let tile_sums = sums.wrapping_add(in_strip * WIDEST_TILE);
-                    let tile =
-                        self.tile(layer, tile_sums, channel_offset, &mut next, count, &columns);
+                    tile.sums = sums.wrapping_add(in_strip * WIDEST_TILE);
+                    tile.place(&self.task.plan, channel_offset, &mut next, count, &columns);
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
                 }
@@ -232,42 +236,6 @@ impl Run<'_> {
                 left -= strip;
             }
         }
-    }
-
-    /// The next `count` pixels.
-    #[inline(always)]
-    fn tile<'l>(
-        &self,
-        layer: &'l Layer<'l>,
-        sums: *mut f32,
-        channel_offset: usize,
-        next: &mut Pixel,
-        count: usize,
-        columns: &Range<usize>,
-    ) -> Tile<'l> {
-        let geometry = layer.geometry;
-        let mut tile = Tile {
-            layer,
-            window: [0; MOST_PIXELS],
-            start: [[0; MOST_PIXELS]; 2],
-            least: [0; 2],
-            most: [0; 2],
-            offsets: [0; MOST_PIXELS],
-            sums,
-        };
-        let mut pixel = 0;
-        while pixel < count {
-            let start = next.window_start(geometry);
-            let image = next.image.wrapping_mul(layer.strides.batch) as isize;
-            tile.window[pixel] = input_offset(layer.strides, start).wrapping_add(image);
-            tile.offsets[pixel] = next.output_offset(&self.task.plan.output) + channel_offset;
-            if geometry.padded {
-                tile.bound(pixel, start);
-            }
-            next.next(geometry, columns);
-            pixel += 1;
-        }
-        tile
     }
 }
 
@@ -294,10 +262,12 @@ struct Layer<'a> {
     taps: Range<usize>,
     /// The segment: (channel block, tap) pairs, counted in the order of the chain.
     units: Range<usize>,
-    /// Whether the segment ends the chain.
+    /// The channel and the tap at which it begins.
+    first_channel: usize,
+    first_tap: usize,
+    /// Whether the segment begins the chain, and whether it ends it.
+    first: bool,
     last: bool,
-    /// Whether it is all of it.
-    whole_chain: bool,
     /// Whether these channels are the first to see an input that no cache may hold.
     prefetches: bool,
     /// Whether sums go to memory, for strips of pixels to be turned into rows of planes.
@@ -313,11 +283,12 @@ struct Tile<'a> {
     layer: &'a Layer<'a>,
     /// The offset of the first tap of each pixel.
     window: [isize; MOST_PIXELS],
-    /// The depth and the height at which each window starts, and their bounds; zeros without
-    /// padding, where every tap lies inside.
+    /// The depth and the height at which each window starts.
     start: [[isize; MOST_PIXELS]; 2],
-    least: [isize; 2],
-    most: [isize; 2],
+    /// The taps along depth and height that lie inside the input for some pixel, or between such
+    /// taps, and those that do for all.
+    some: [Range<usize>; 2],
+    all: [Range<usize>; 2],
     /// Where each pixel lies in the output, at the first channel of the tile.
     offsets: [usize; MOST_PIXELS],
     /// `WIDEST_TILE` for each pixel, where the chain has several segments or pixels are finished
@@ -325,7 +296,7 @@ struct Tile<'a> {
     sums: *mut f32,
 }
 
-/// Where the steps along a row of taps read the input.
+/// Where the steps along a row of taps read the input, or along several rows.
 struct Steps {
     /// From the first step of a run; one run after the other covers the row.
     offsets: [isize; STEPS],
@@ -333,6 +304,8 @@ struct Steps {
     count: usize,
     /// From a run to the next.
     advance: isize,
+    /// How many whole rows of taps a run covers.
+    rows: usize,
 }
 
 /// Room for the steps of a run.
@@ -344,93 +317,132 @@ impl Steps {
     #[inline(always)]
     fn of(geometry: &Geometry, strides: &Strides, channels: usize) -> Steps {
         let to_channel = strides.channel as isize;
-        let to_tap = (geometry.dilation[2] as isize).wrapping_mul(strides.pixel as isize);
+        let [_, to_row, to_tap] = tap_steps(geometry, strides);
         let one_tap = geometry.taps() == 1;
         let channels = if one_tap { STEPS } else { channels.max(1) };
         let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
+        let row = taps * channels;
+        let rows =
+            if taps < geometry.kernel[2] { 1 } else { (STEPS / row).min(geometry.kernel[1]) };
         let mut steps = Steps {
             offsets: [0; STEPS],
-            count: taps * channels,
+            count: rows * row,
             advance: if one_tap {
                 to_channel.wrapping_mul(STEPS as isize)
             } else {
                 to_tap.wrapping_mul(taps as isize)
             },
+            rows,
         };
         let mut places = steps.offsets.iter_mut();
-        for tap in 0..taps as isize {
-            let offset = to_tap.wrapping_mul(tap);
-            for (channel, place) in places.by_ref().take(channels).enumerate() {
-                *place = offset.wrapping_add(to_channel.wrapping_mul(channel as isize));
+        for row in 0..rows as isize {
+            for tap in 0..taps as isize {
+                let offset = to_row.wrapping_mul(row).wrapping_add(to_tap.wrapping_mul(tap));
+                for (channel, place) in places.by_ref().take(channels).enumerate() {
+                    *place = offset.wrapping_add(to_channel.wrapping_mul(channel as isize));
+                }
             }
         }
         steps
     }
 }
 
-/// Which pixels of a tile have a row of taps inside the input.
-#[derive(Clone, Copy, PartialEq)]
-enum Inside {
-    All,
-    Some,
-    None,
+/// From a tap to the next along each axis, in the input.
+#[inline(always)]
+fn tap_steps(geometry: &Geometry, strides: &Strides) -> [isize; 3] {
+    let [depth, row, pixel] = geometry.dilation;
+    [
+        (depth as isize).wrapping_mul(strides.depth as isize),
+        (row as isize).wrapping_mul(strides.row as isize),
+        (pixel as isize).wrapping_mul(strides.pixel as isize),
+    ]
 }
 
-impl Inside {
-    /// Inside along two axes.
+impl<'a> Tile<'a> {
     #[inline(always)]
-    fn and(self, other: Inside) -> Inside {
-        match (self, other) {
-            (Inside::None, _) | (_, Inside::None) => Inside::None,
-            (Inside::All, Inside::All) => Inside::All,
-            _ => Inside::Some,
+    fn of(layer: &'a Layer<'a>) -> Tile<'a> {
+        let [depth, height, _] = layer.geometry.kernel;
+        Tile {
+            layer,
+            window: [0; MOST_PIXELS],
+            start: [[0; MOST_PIXELS]; 2],
+            some: [0..depth, 0..height],
+            all: [0..depth, 0..height],
+            offsets: [0; MOST_PIXELS],
+            sums: core::ptr::null_mut(),
         }
     }
-}
 
-impl Tile<'_> {
-    /// Notes where the window of the next pixel starts.
+    /// Moves to the next `count` pixels.
     #[inline(always)]
-    fn bound(&mut self, pixel: usize, start: [isize; 3]) {
+    fn place(
+        &mut self,
+        plan: &Plan,
+        channel_offset: usize,
+        next: &mut Pixel,
+        count: usize,
+        columns: &Range<usize>,
+    ) {
+        let (geometry, strides) = (&plan.geometry, &plan.input);
+        let to_window = geometry.stride[2].wrapping_mul(strides.pixel) as isize;
+        let (mut least, mut most) = ([isize::MAX; 2], [isize::MIN; 2]);
+        let mut pixel = 0;
+        while pixel < count {
+            // As many as are left in the row.
+            let start = next.window_start(geometry);
+            let image = next.image.wrapping_mul(strides.batch) as isize;
+            let mut window = input_offset(strides, start).wrapping_add(image);
+            let mut offset = next.output_offset(&plan.output) + channel_offset;
+            let end = count.min(pixel + columns.end - next.at[2]);
+            next.at[2] += end - pixel;
+            while pixel < end {
+                self.window[pixel] = window;
+                self.offsets[pixel] = offset;
+                self.start[0][pixel] = start[0];
+                self.start[1][pixel] = start[1];
+                window = window.wrapping_add(to_window);
+                offset = offset.wrapping_add(plan.output.pixel);
+                pixel += 1;
+            }
+            if next.at[2] == columns.end {
+                next.at[2] = columns.end - 1;
+                next.next(geometry, columns);
+            }
+            let mut axis = 0;
+            while axis < 2 {
+                least[axis] = least[axis].min(start[axis]);
+                most[axis] = most[axis].max(start[axis]);
+                axis += 1;
+            }
+        }
+        if !geometry.padded {
+            return;
+        }
         let mut axis = 0;
         while axis < 2 {
-            self.start[axis][pixel] = start[axis];
-            if pixel == 0 || start[axis] < self.least[axis] {
-                self.least[axis] = start[axis];
-            }
-            if pixel == 0 || start[axis] > self.most[axis] {
-                self.most[axis] = start[axis];
-            }
+            // A window further on has its first taps inside no later, and its last ones earlier.
+            let of_least = taps_inside(geometry, axis, least[axis]);
+            let of_most = taps_inside(geometry, axis, most[axis]);
+            self.some[axis] = of_most.start.min(of_least.start)..of_least.end.max(of_most.end);
+            self.all[axis] = of_least.start.max(of_most.start)..of_most.end.min(of_least.end);
             axis += 1;
-        }
-    }
-
-    /// Along one axis, at a distance from the first tap.
-    #[inline(always)]
-    fn inside(&self, axis: usize, distance: isize) -> Inside {
-        let size = self.layer.geometry.input[axis] as isize;
-        let (least, most) = (self.least[axis] + distance, self.most[axis] + distance);
-        if most < 0 || least >= size {
-            Inside::None
-        } else if least < 0 || most >= size {
-            Inside::Some
-        } else {
-            Inside::All
         }
     }
 
     /// For each pixel: all ones if the row of taps lies inside, else zero.
     #[inline(always)]
-    fn masks<const PIXELS: usize>(&self, row: [isize; 2]) -> [isize; PIXELS] {
+    fn masks<const PIXELS: usize>(&self, row: [usize; 2]) -> [isize; PIXELS] {
+        let geometry = self.layer.geometry;
         let mut masks = [-1; PIXELS];
         let mut axis = 0;
         while axis < 2 {
-            let size = self.layer.geometry.input[axis];
+            let size = geometry.input[axis];
+            let distance = (row[axis] * geometry.dilation[axis]) as isize;
             let start = &self.start[axis];
             let mut pixel = 0;
             while pixel < PIXELS {
                 // A negative coordinate is a huge one.
-                let inside = ((start[pixel] + row[axis]) as usize) < size;
+                let inside = ((start[pixel] + distance) as usize) < size;
                 masks[pixel] &= -(inside as isize);
                 pixel += 1;
             }

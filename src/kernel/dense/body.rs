@@ -1,12 +1,13 @@
 //! The body of a tile: sums in registers, from the bias or a partial sum to the output.
 
-use super::{Inside, Steps, Tile};
+use super::{Steps, Tile, tap_steps};
 use crate::kernel::finish::FinishTile;
 use crate::kernel::walk::input_offset;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::WIDEST_TILE;
 use crate::simd::{Kernel, Simd};
+use core::ops::Range;
 
 /// Enters the body for just this number of vectors and pixels.
 #[inline(always)]
@@ -49,7 +50,7 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
         // SAFETY: `sums` of the tile has room for `WIDEST_TILE` values for each of its pixels
         // where the chain has several segments or strips; the bias has `channels` values.
         unsafe {
-            if layer.units.start > 0 {
+            if !layer.first {
                 load_sums(simd, tile.sums, &mut sums);
             } else if !layer.bias.is_null() {
                 load_bias(simd, layer, &mut sums);
@@ -79,18 +80,15 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
 fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
     let layer = tile.layer;
     let geometry = layer.geometry;
-    let taps = geometry.taps();
     let reach = |axis: usize| ((geometry.kernel[axis] - 1) * geometry.dilation[axis]) as isize;
     let ahead = (PIXELS * geometry.stride[2]) as isize;
     let corner = [reach(0), reach(1), reach(2).wrapping_add(ahead)];
     let input = layer.input.wrapping_offset(input_offset(layer.strides, corner));
-    let first = layer.units.start / taps * CHANNEL_BLOCK;
-    let end = (layer.units.end.div_ceil(taps) * CHANNEL_BLOCK).min(geometry.in_per_group());
     let mut pixel = 0;
     while pixel < PIXELS {
         let window = input.wrapping_offset(tile.window[pixel]);
-        let mut channel = first;
-        while channel < end {
+        let mut channel = 0;
+        while channel < geometry.in_per_group() {
             simd.prefetch(window.wrapping_add(channel));
             channel += CHANNEL_BLOCK;
         }
@@ -167,93 +165,142 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 ) {
     let layer = tile.layer;
     let geometry = layer.geometry;
-    let strides = layer.strides;
-    let [depth, height, width] = geometry.kernel;
-    let taps = geometry.taps();
     let in_per_group = geometry.in_per_group();
-    let steps = geometry.dilation.map(|dilation| dilation as isize);
-    let to_tap = steps[2].wrapping_mul(strides.pixel as isize);
-
-    // The segment may begin and end at any tap.
-    let first_tap = layer.units.start % taps;
-    let mut channel = layer.units.start / taps * CHANNEL_BLOCK;
-    let mut kd = first_tap / (height * width);
-    let mut kh = first_tap / width % height;
-    let mut kw = first_tap % width;
+    let taps = geometry.taps();
+    let mut channel = layer.first_channel;
+    let mut first_tap = layer.first_tap;
     let mut weights = layer.weights;
     let mut left = layer.units.end - layer.units.start;
     while left > 0 {
-        let left_channels = in_per_group - channel;
-        let (block, channels) = if taps == 1 {
-            let channels = left * CHANNEL_BLOCK;
+        let mut channels = in_per_group - channel;
+        let mut steps = layer.last_block;
+        if taps == 1 {
+            // Blocks without a seam between them.
+            channels = channels.min(left * CHANNEL_BLOCK);
+            steps = layer.full_blocks;
             left = 1;
-            (layer.full_blocks, channels.min(left_channels))
-        } else if left_channels < CHANNEL_BLOCK {
-            (layer.last_block, left_channels)
-        } else {
-            (layer.full_blocks, CHANNEL_BLOCK)
-        };
-        // The rest of a row of taps, and what of it lies inside the input.
-        let end = width.min(kw + left);
-        let from = kw.max(layer.taps.start);
-        let to = end.min(layer.taps.end);
-        let row = [kd as isize * steps[0], kh as isize * steps[1]];
-        let inside = tile.inside(0, row[0]).and(tile.inside(1, row[1]));
-        if from < to && inside != Inside::None {
-            let run = Run {
-                block,
-                weights: weights.wrapping_add((from - kw) * channels * LANES_PER_PANEL),
-                steps: (to - from) * channels,
-                panel_len: layer.panel_len,
-            };
-            let to_row = input_offset(strides, [row[0], row[1], 0])
-                .wrapping_add(to_tap.wrapping_mul(from as isize));
-            let input = layer.input.wrapping_add(channel.wrapping_mul(strides.channel));
-            // SAFETY: the panels hold these steps; the input is read at taps that lie inside, or,
-            // for pixels that are masked, at taps of the first pixel that lie inside.
-            unsafe {
-                if inside == Inside::All {
-                    let mut at = [input; PIXELS];
-                    let mut pixel = 0;
-                    while pixel < PIXELS {
-                        let offset = tile.window[pixel].wrapping_add(to_row);
-                        at[pixel] = input.wrapping_offset(offset);
-                        pixel += 1;
-                    }
-                    run.all::<S, VECTORS, PIXELS, false>(simd, at, &[-1; PIXELS], sums);
-                } else {
-                    let masks = tile.masks::<PIXELS>(row);
-                    let mut at = [input; PIXELS];
-                    let mut pixel = 0;
-                    while pixel < PIXELS {
-                        let offset = tile.window[pixel].wrapping_add(to_row);
-                        at[pixel] = input.wrapping_offset(offset & masks[pixel]);
-                        pixel += 1;
-                    }
-                    run.all::<S, VECTORS, PIXELS, true>(simd, at, &masks, sums);
-                }
-            }
+        } else if channels >= CHANNEL_BLOCK {
+            channels = CHANNEL_BLOCK;
+            steps = layer.full_blocks;
         }
-        weights = weights.wrapping_add((end - kw) * channels * LANES_PER_PANEL);
-        left -= end - kw;
-        kw = 0;
-        kh += 1;
-        if kh == height {
-            kh = 0;
-            kd += 1;
-            if kd == depth {
-                kd = 0;
-                channel += CHANNEL_BLOCK;
+        let block = Block {
+            steps,
+            input: layer.input.wrapping_add(channel.wrapping_mul(layer.strides.channel)),
+            weights,
+            channels,
+            taps: first_tap..taps.min(first_tap + left),
+        };
+        // SAFETY: as the caller's, for a channel block of the segment.
+        unsafe { block.rows(simd, tile, sums) };
+        let count = block.taps.end - first_tap;
+        weights = weights.wrapping_add(count * channels * LANES_PER_PANEL);
+        left -= count;
+        first_tap = 0;
+        channel += CHANNEL_BLOCK;
+    }
+}
+
+/// Taps of a channel block.
+struct Block<'a> {
+    steps: &'a Steps,
+    /// At the first channel.
+    input: *const f32,
+    /// At the first tap.
+    weights: *const f32,
+    channels: usize,
+    taps: Range<usize>,
+}
+
+impl Block<'_> {
+    /// All rows of taps that lie inside the input for some pixel.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const VECTORS: usize, const PIXELS: usize>(
+        &self,
+        simd: S,
+        tile: &Tile,
+        sums: &mut [[S::V; VECTORS]; PIXELS],
+    ) {
+        let layer = tile.layer;
+        let [_, height, width] = layer.geometry.kernel;
+        let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, layer.strides);
+        let step_len = self.channels * LANES_PER_PANEL;
+        let mut kd = tile.some[0].start;
+        while kd < tile.some[0].end {
+            let mut kh = tile.some[1].start;
+            while kh < tile.some[1].end {
+                let tap = (kd * height + kh) * width;
+                // What of the row is asked for and lies inside.
+                let from = layer.taps.start.max(self.taps.start.saturating_sub(tap));
+                let to = layer.taps.end.min(self.taps.end.saturating_sub(tap));
+                let all = tile.all[0].contains(&kd) && tile.all[1].contains(&kh);
+                // Whole rows follow each other, as far as the table goes.
+                let mut rows = 1;
+                if self.steps.rows > 1 && all && from == 0 && to == width {
+                    let most = self.steps.rows.min(tile.all[1].end - kh);
+                    if tap + most * width <= self.taps.end {
+                        rows = most;
+                    }
+                }
+                if from < to {
+                    let run = Run {
+                        steps: self.steps,
+                        weights: self
+                            .weights
+                            .wrapping_add((tap + from - self.taps.start) * step_len),
+                        count: (rows * (to - from)) * self.channels,
+                        panel_len: layer.panel_len,
+                    };
+                    let offset = to_plane
+                        .wrapping_mul(kd as isize)
+                        .wrapping_add(to_row.wrapping_mul(kh as isize))
+                        .wrapping_add(to_tap.wrapping_mul(from as isize));
+                    // SAFETY: the panels hold these steps; the input is read at taps that lie
+                    // inside, or, for pixels that are masked, at as many places from its first
+                    // one on.
+                    unsafe {
+                        if all {
+                            let at = tile.places::<PIXELS>(self.input, offset, &[-1; PIXELS]);
+                            run.all::<S, VECTORS, PIXELS, false>(simd, at, &[-1; PIXELS], sums);
+                        } else {
+                            let masks = tile.masks([kd, kh]);
+                            let at = tile.places::<PIXELS>(self.input, offset, &masks);
+                            run.all::<S, VECTORS, PIXELS, true>(simd, at, &masks, sums);
+                        }
+                    }
+                }
+                kh += rows;
             }
+            kd += 1;
         }
     }
 }
 
-/// The steps along a row of taps.
+impl Tile<'_> {
+    /// Where each pixel reads the input, `offset` behind the start of its window; where it is
+    /// masked, the first place of the input.
+    #[inline(always)]
+    fn places<const PIXELS: usize>(
+        &self,
+        input: *const f32,
+        offset: isize,
+        masks: &[isize; PIXELS],
+    ) -> [*const f32; PIXELS] {
+        let mut at = [input; PIXELS];
+        let mut pixel = 0;
+        while pixel < PIXELS {
+            at[pixel] =
+                input.wrapping_offset(self.window[pixel].wrapping_add(offset) & masks[pixel]);
+            pixel += 1;
+        }
+        at
+    }
+}
+
+/// The steps along a row of taps, or along several.
 struct Run<'a> {
-    block: &'a Steps,
+    steps: &'a Steps,
     weights: *const f32,
-    steps: usize,
+    count: usize,
     panel_len: usize,
 }
 
@@ -268,13 +315,13 @@ impl Run<'_> {
         sums: &mut [[S::V; VECTORS]; PIXELS],
     ) {
         let mut weights = self.weights;
-        let mut left = self.steps;
+        let mut left = self.count;
         loop {
-            let count = if left < self.block.count { left } else { self.block.count };
-            let mut offsets = self.block.offsets.as_ptr();
+            let count = if left < self.steps.count { left } else { self.steps.count };
+            let mut offsets = self.steps.offsets.as_ptr();
             let end = offsets.wrapping_add(count);
             while offsets < end {
-                // SAFETY: the table holds `count` steps, the panels hold `steps`, and the caller
+                // SAFETY: the table holds as many steps, the panels hold all, and the caller
                 // vouches for the places of the input.
                 unsafe {
                     step::<S, VECTORS, PIXELS, MASKED>(
@@ -296,7 +343,7 @@ impl Run<'_> {
             }
             let mut pixel = 0;
             while pixel < PIXELS {
-                at[pixel] = at[pixel].wrapping_offset(self.block.advance);
+                at[pixel] = at[pixel].wrapping_offset(self.steps.advance);
                 pixel += 1;
             }
         }
