@@ -140,11 +140,14 @@ impl Plan {
         let geometry = &self.geometry;
         let float = size_of::<f32>();
         let blocks = geometry.in_per_group().div_ceil(CHANNEL_BLOCK);
-        let units = blocks * geometry.taps();
+        let taps = geometry.taps();
+        let units = blocks * taps;
         // A quarter of the second level for the weights that every pixel of a pass needs,
         // a quarter for the input or for the partial sums of the pass.
         let unit_bytes = CHANNEL_BLOCK * WIDEST_TILE * float;
         let segment = at_least_1(l2 / 4 / unit_bytes);
+        // Whole channel blocks, if one fits.
+        let segment = if segment < taps { segment } else { segment - segment % taps };
         let one_segment = units <= segment;
         let in_channels = match self.kernel {
             KernelId::Channels => geometry.in_channels,
@@ -164,8 +167,8 @@ impl Plan {
         self.prefetches = matches!(self.layout, Layout::Nhwc) && self.input_reach > l2 / float;
         self.segment = if one_segment { units } else { segment };
         // Blocks alike in size, rather than a last one that fetches all weights for a few pixels.
-        let blocks = pixels.div_ceil(fitting.saturating_add(fitting / 4));
-        self.pixel_block = pixels.div_ceil(blocks);
+        let pieces = pixels.div_ceil(fitting.saturating_add(fitting / 4));
+        self.pixel_block = pixels.div_ceil(pieces);
         let pixels_in_scratch = match (self.kernel, self.layout) {
             (KernelId::Dense, _) if !one_segment => self.pixel_block,
             (KernelId::Dense, Layout::Nchw) if pixels > STRIP => STRIP,

@@ -154,9 +154,12 @@ impl Run<'_> {
         let channel_offset = first_channel * plan.output.channel;
         let sees_first = panel == self.part.panels.start;
         let taps = geometry.taps();
+        // The weights of narrow tiles take less of the cache.
+        let narrow = S::TILE_VECTORS * S::LANES <= WIDEST_TILE / 2;
+        let segment = if narrow { 2 * plan.segment } else { plan.segment };
         let mut first = 0;
         while first < units {
-            let end = units.min(first + plan.segment);
+            let end = units.min(first + segment);
             layer.units = first..end;
             layer.first_channel = first / taps * CHANNEL_BLOCK;
             layer.first_tap = first % taps;
@@ -296,20 +299,19 @@ struct Tile<'a> {
     sums: *mut f32,
 }
 
-/// Where the steps along a row of taps read the input, or along several rows.
+/// Where the steps along rows of taps read the input, from the first one: for as many rows as
+/// there is room for, or for part of one.
 struct Steps {
-    /// From the first step of a run; one run after the other covers the row.
     offsets: [isize; STEPS],
-    /// The steps of a run.
+    /// The most steps along a row.
     count: usize,
-    /// From a run to the next.
+    /// From as many steps to the next.
     advance: isize,
-    /// How many whole rows of taps a run covers.
     rows: usize,
 }
 
-/// Room for the steps of a run.
-const STEPS: usize = 64;
+/// Three rows of three taps of a channel block.
+const STEPS: usize = 144;
 
 impl Steps {
     /// For a block of `channels`. Where there is one tap, blocks follow each other without a
@@ -326,7 +328,7 @@ impl Steps {
             if taps < geometry.kernel[2] { 1 } else { (STEPS / row).min(geometry.kernel[1]) };
         let mut steps = Steps {
             offsets: [0; STEPS],
-            count: rows * row,
+            count: row,
             advance: if one_tap {
                 to_channel.wrapping_mul(STEPS as isize)
             } else {

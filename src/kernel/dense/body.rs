@@ -224,41 +224,42 @@ impl Block<'_> {
         let [_, height, width] = layer.geometry.kernel;
         let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, layer.strides);
         let step_len = self.channels * LANES_PER_PANEL;
+        let whole = self.taps == (0..layer.geometry.taps());
+        // Several rows are one run, as far as the table of steps goes.
+        let most_rows = if whole { self.steps.rows } else { 1 };
         let mut kd = tile.some[0].start;
         while kd < tile.some[0].end {
             let mut kh = tile.some[1].start;
+            let all = if tile.all[0].contains(&kd) { tile.all[1].clone() } else { 0..0 };
+            let mut tap = (kd * height + kh) * width;
+            let mut weights =
+                self.weights.wrapping_add(tap * step_len).wrapping_sub(self.taps.start * step_len);
+            let mut offset =
+                to_plane.wrapping_mul(kd as isize).wrapping_add(to_row.wrapping_mul(kh as isize));
             while kh < tile.some[1].end {
-                let tap = (kd * height + kh) * width;
                 // What of the row is asked for and lies inside.
-                let from = layer.taps.start.max(self.taps.start.saturating_sub(tap));
-                let to = layer.taps.end.min(self.taps.end.saturating_sub(tap));
-                let all = tile.all[0].contains(&kd) && tile.all[1].contains(&kh);
-                // Whole rows follow each other, as far as the table goes.
-                let mut rows = 1;
-                if self.steps.rows > 1 && all && from == 0 && to == width {
-                    let most = self.steps.rows.min(tile.all[1].end - kh);
-                    if tap + most * width <= self.taps.end {
-                        rows = most;
-                    }
+                let (mut from, mut to) = (layer.taps.start, layer.taps.end);
+                if !whole {
+                    from = from.max(self.taps.start.saturating_sub(tap));
+                    to = to.min(self.taps.end.saturating_sub(tap));
                 }
+                let all_inside = all.contains(&kh);
+                let rows = if all_inside { most_rows.min(all.end - kh) } else { 1 };
                 if from < to {
                     let run = Run {
                         steps: self.steps,
-                        weights: self
-                            .weights
-                            .wrapping_add((tap + from - self.taps.start) * step_len),
-                        count: (rows * (to - from)) * self.channels,
+                        weights: weights.wrapping_add(from * step_len),
+                        count: (to - from) * self.channels,
+                        rows,
+                        row_len: width * self.channels,
                         panel_len: layer.panel_len,
                     };
-                    let offset = to_plane
-                        .wrapping_mul(kd as isize)
-                        .wrapping_add(to_row.wrapping_mul(kh as isize))
-                        .wrapping_add(to_tap.wrapping_mul(from as isize));
+                    let offset = offset.wrapping_add(to_tap.wrapping_mul(from as isize));
                     // SAFETY: the panels hold these steps; the input is read at taps that lie
                     // inside, or, for pixels that are masked, at as many places from its first
                     // one on.
                     unsafe {
-                        if all {
+                        if all_inside {
                             let at = tile.places::<PIXELS>(self.input, offset, &[-1; PIXELS]);
                             run.all::<S, VECTORS, PIXELS, false>(simd, at, &[-1; PIXELS], sums);
                         } else {
@@ -269,6 +270,9 @@ impl Block<'_> {
                     }
                 }
                 kh += rows;
+                tap += rows * width;
+                weights = weights.wrapping_add(rows * width * step_len);
+                offset = offset.wrapping_add(to_row.wrapping_mul(rows as isize));
             }
             kd += 1;
         }
@@ -296,16 +300,20 @@ impl Tile<'_> {
     }
 }
 
-/// The steps along a row of taps, or along several.
+/// The steps along rows of taps.
 struct Run<'a> {
     steps: &'a Steps,
     weights: *const f32,
+    /// The steps of each row.
     count: usize,
+    rows: usize,
+    /// The steps of a row from its first tap to its last, of which only some lie inside.
+    row_len: usize,
     panel_len: usize,
 }
 
 impl Run<'_> {
-    /// All steps, as many at a time as the table holds.
+    /// All steps: several rows as the table holds them, or a row in as many parts as it takes.
     #[inline(always)]
     unsafe fn all<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
         &self,
@@ -315,37 +323,47 @@ impl Run<'_> {
         sums: &mut [[S::V; VECTORS]; PIXELS],
     ) {
         let mut weights = self.weights;
-        let mut left = self.count;
+        let mut row = self.steps.offsets.as_ptr();
+        let mut rows = self.rows;
         loop {
-            let count = if left < self.steps.count { left } else { self.steps.count };
-            let mut offsets = self.steps.offsets.as_ptr();
-            let end = offsets.wrapping_add(count);
-            while offsets < end {
-                // SAFETY: the table holds as many steps, the panels hold all, and the caller
-                // vouches for the places of the input.
-                unsafe {
-                    step::<S, VECTORS, PIXELS, MASKED>(
-                        simd,
-                        weights,
-                        self.panel_len,
-                        &at,
-                        *offsets,
-                        masks,
-                        sums,
-                    );
+            let mut left = self.count;
+            loop {
+                let count = if left < self.steps.count { left } else { self.steps.count };
+                let mut offsets = row;
+                let end = offsets.wrapping_add(count);
+                while offsets < end {
+                    // SAFETY: the table holds as many steps, the panels hold all, and the caller
+                    // vouches for the places of the input.
+                    unsafe {
+                        step::<S, VECTORS, PIXELS, MASKED>(
+                            simd,
+                            weights,
+                            self.panel_len,
+                            &at,
+                            *offsets,
+                            masks,
+                            sums,
+                        );
+                    }
+                    weights = weights.wrapping_add(LANES_PER_PANEL);
+                    offsets = offsets.wrapping_add(1);
                 }
-                weights = weights.wrapping_add(LANES_PER_PANEL);
-                offsets = offsets.wrapping_add(1);
+                left -= count;
+                if left == 0 {
+                    break;
+                }
+                let mut pixel = 0;
+                while pixel < PIXELS {
+                    at[pixel] = at[pixel].wrapping_offset(self.steps.advance);
+                    pixel += 1;
+                }
             }
-            left -= count;
-            if left == 0 {
+            rows -= 1;
+            if rows == 0 {
                 return;
             }
-            let mut pixel = 0;
-            while pixel < PIXELS {
-                at[pixel] = at[pixel].wrapping_offset(self.steps.advance);
-                pixel += 1;
-            }
+            row = row.wrapping_add(self.row_len);
+            weights = weights.wrapping_add((self.row_len - self.count) * LANES_PER_PANEL);
         }
     }
 }
