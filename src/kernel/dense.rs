@@ -211,7 +211,7 @@ impl Run<'_> {
             next.at[2] = next.at[2].max(columns.start);
             while left > 0 {
                 let run = if by_rows { left.min(columns.end - next.at[2]) } else { left };
-                let strip = if layer.in_strips { even_piece(run, STRIP) } else { run };
+                let strip = if layer.in_strips { strip_of(next.at[2], run) } else { run };
                 let first = if layer.first && layer.last { 0 } else { done };
                 let sums = self.scratch.wrapping_add(first * WIDEST_TILE);
                 let strip_start = next;
@@ -239,6 +239,18 @@ impl Run<'_> {
                 left -= strip;
             }
         }
+    }
+}
+
+/// The pixels of the next strip, of `run` pixels from a column on: alike in number, unless strips
+/// that end where cache lines may end are no more.
+#[inline(always)]
+fn strip_of(column: usize, run: usize) -> usize {
+    let behind = column % STRIP;
+    if (behind + run).div_ceil(STRIP) == run.div_ceil(STRIP) {
+        run.min(STRIP - behind)
+    } else {
+        even_piece(run, STRIP)
     }
 }
 

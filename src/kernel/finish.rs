@@ -245,41 +245,67 @@ impl FinishStrip<'_> {
     #[inline(always)]
     fn square<S: Simd>(&self, simd: S, sums: *const f32, offsets: &[usize]) {
         let outputs = self.outputs;
-        // What needs no residual is done before, on vectors that are sure to be full.
-        let finish_first = outputs.residual.is_null();
         let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(1) == pair[1]);
+        let plain = in_line && offsets.len() == S::LANES && outputs.residual.is_null();
         let mut channel = 0;
         while channel < self.channels {
-            let mut rows = [simd.splat(0.0); MOST_LANES];
-            let mut lane = 0;
-            while lane < S::LANES {
-                if lane < offsets.len() {
-                    // SAFETY: `sums` holds `WIDEST_TILE` values, whole vectors, for each pixel.
-                    let v = unsafe { simd.load(sums.add(lane * WIDEST_TILE + channel)) };
-                    rows[lane] = if finish_first { finish(simd, v, outputs.function) } else { v };
-                }
-                lane += 1;
-            }
-            simd.transpose(&mut rows);
             let count = S::LANES.min(self.channels - channel);
-            for (lane, &row) in rows.iter().enumerate().take(count) {
-                let plane = (channel + lane) * outputs.channel_stride;
-                // SAFETY: pixels and channels of the part of the output that is computed.
-                unsafe {
-                    if !in_line {
-                        scatter(simd, outputs, row, offsets, plane, finish_first);
-                    } else if !finish_first {
-                        outputs.store(simd, row, offsets[0] + plane, offsets.len());
-                    } else if offsets.len() == S::LANES {
-                        simd.store(outputs.output.wrapping_add(offsets[0] + plane), row);
-                    } else {
-                        let output = outputs.output.wrapping_add(offsets[0] + plane);
-                        simd.store_first(output, row, offsets.len());
+            // SAFETY: `sums` holds `WIDEST_TILE` values, whole vectors, for each pixel; these are
+            // pixels and channels of the part of the output that is computed.
+            unsafe {
+                let rows = self.transposed(simd, sums.add(channel), offsets.len());
+                let plane = channel * outputs.channel_stride;
+                match outputs.function {
+                    // The usual case, from register to memory.
+                    Function::Clamp { lower, upper } if plain && count == S::LANES => {
+                        let mut output = outputs.output.wrapping_add(offsets[0] + plane);
+                        let mut lane = 0;
+                        while lane < S::LANES {
+                            let v = clamp(simd, rows[lane], lower, upper);
+                            simd.store(output, simd.canonical(v));
+                            output = output.wrapping_add(outputs.channel_stride);
+                            lane += 1;
+                        }
+                    }
+                    _ => {
+                        let rows = rows;
+                        for (lane, &row) in rows.iter().enumerate().take(count) {
+                            let plane = plane + lane * outputs.channel_stride;
+                            if in_line {
+                                outputs.store(simd, row, offsets[0] + plane, offsets.len());
+                            } else {
+                                scatter(simd, outputs, row, offsets, plane);
+                            }
+                        }
                     }
                 }
             }
             channel += S::LANES;
         }
+    }
+
+    /// A vector of pixels for each channel, from a vector of channels for each pixel.
+    ///
+    /// # Safety
+    /// `sums` holds a vector for each of `pixels` pixels, `WIDEST_TILE` apart.
+    #[inline(always)]
+    unsafe fn transposed<S: Simd>(
+        &self,
+        simd: S,
+        sums: *const f32,
+        pixels: usize,
+    ) -> [S::V; MOST_LANES] {
+        let mut rows = [simd.splat(0.0); MOST_LANES];
+        let mut lane = 0;
+        while lane < S::LANES {
+            // Past the last pixel the first one stands in.
+            let pixel = if lane < pixels { lane } else { 0 };
+            // SAFETY: as the caller vouches.
+            rows[lane] = unsafe { simd.load(sums.add(pixel * WIDEST_TILE)) };
+            lane += 1;
+        }
+        simd.transpose(&mut rows);
+        rows
     }
 }
 
@@ -288,24 +314,13 @@ impl FinishStrip<'_> {
 /// # Safety
 /// As of [`Outputs::store`].
 #[inline(always)]
-unsafe fn scatter<S: Simd>(
-    simd: S,
-    outputs: &Outputs,
-    v: S::V,
-    offsets: &[usize],
-    plane: usize,
-    finished: bool,
-) {
+unsafe fn scatter<S: Simd>(simd: S, outputs: &Outputs, v: S::V, offsets: &[usize], plane: usize) {
     let mut lanes = [0.0; MOST_LANES];
     // SAFETY: `lanes` holds a vector; the offsets are the caller's.
     unsafe {
         simd.store(lanes.as_mut_ptr(), v);
         for (&lane, &offset) in lanes.iter().zip(offsets) {
-            if finished {
-                *outputs.output.wrapping_add(offset + plane) = lane;
-            } else {
-                outputs.store(simd, simd.splat(lane), offset + plane, 1);
-            }
+            outputs.store(simd, simd.splat(lane), offset + plane, 1);
         }
     }
 }
