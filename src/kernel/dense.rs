@@ -133,6 +133,7 @@ impl Run<'_> {
                 .wrapping_add((panel - self.first_panel) * panel_len)
                 .wrapping_add(channels.first % LANES_PER_PANEL),
             panel_len,
+            in_per_group,
             full_blocks: &steps[0],
             last_block: &steps[1],
             taps: 0..0,
@@ -268,6 +269,7 @@ struct Layer<'a> {
     strides: &'a Strides,
     /// At the first channel of the group.
     input: *const f32,
+    in_per_group: usize,
     /// At the first channel of the tile and the first step of the segment.
     weights: *const f32,
     panel_len: usize,
@@ -298,7 +300,7 @@ struct Tile<'a> {
     layer: &'a Layer<'a>,
     /// The offset of the first tap of each pixel.
     window: [isize; MOST_PIXELS],
-    /// The depth and the height at which each window starts.
+    /// The depth and the height at which each window starts, where they are not all the same.
     start: [[isize; MOST_PIXELS]; 2],
     /// The taps along depth and height that lie inside the input for some pixel, or between such
     /// taps, and those that do for all.
@@ -409,11 +411,13 @@ impl<'a> Tile<'a> {
             let mut offset = next.output_offset(&plan.output) + channel_offset;
             let end = count.min(pixel + columns.end - next.at[2]);
             next.at[2] += end - pixel;
+            if end - pixel < count {
+                self.start[0][pixel..end].fill(start[0]);
+                self.start[1][pixel..end].fill(start[1]);
+            }
             while pixel < end {
                 self.window[pixel] = window;
                 self.offsets[pixel] = offset;
-                self.start[0][pixel] = start[0];
-                self.start[1][pixel] = start[1];
                 window = window.wrapping_add(to_window);
                 offset = offset.wrapping_add(plan.output.pixel);
                 pixel += 1;
