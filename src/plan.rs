@@ -10,9 +10,9 @@ use crate::shape::{Geometry, Layout, add, mul, tri};
 /// that sizes do not depend on the machine.
 pub(crate) const WIDEST_TILE: usize = 4 * LANES_PER_PANEL;
 
-/// The pixels whose sums wait in scratch memory to be turned into rows of planes: as many as the
-/// widest vector has lanes.
-pub(crate) const STRIP: usize = LANES_PER_PANEL;
+/// The most pixels whose sums wait in scratch memory to be turned into rows of planes: whole
+/// tiles of 6 and of 8, whole vectors of pixels.
+const MOST_IN_STRIP: usize = 48;
 
 /// The distance, in elements, between neighbours along each dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Plan {
     pub(crate) segment: usize,
     /// How many pixels a pass covers before it turns to the next output channels.
     pub(crate) pixel_block: usize,
+    /// How many pixels' sums wait in scratch memory to be turned into rows of planes, at most.
+    pub(crate) strip: usize,
     /// Whether blocks of pixels work on a copy of their input.
     pub(crate) copies_input: bool,
     /// Whether the input is channels last and larger than the second-level cache.
@@ -99,6 +101,7 @@ impl Plan {
             kernel: KernelId::choose(&geometry, layout),
             segment: 0,
             pixel_block: 0,
+            strip: 0,
             copies_input: false,
             prefetches: false,
             isa: None,
@@ -169,9 +172,12 @@ impl Plan {
         // Blocks alike in size, rather than a last one that fetches all weights for a few pixels.
         let pieces = pixels.div_ceil(fitting.saturating_add(fitting / 4));
         self.pixel_block = pixels.div_ceil(pieces);
+        // Half of the first level for a strip, but no less than the pixels of a vector.
+        let strip = l1 / 2 / (WIDEST_TILE * float);
+        self.strip = if strip < MOST_IN_STRIP { LANES_PER_PANEL } else { MOST_IN_STRIP };
         let pixels_in_scratch = match (self.kernel, self.layout) {
             (KernelId::Dense, _) if !one_segment => self.pixel_block,
-            (KernelId::Dense, Layout::Nchw) if pixels > STRIP => STRIP,
+            (KernelId::Dense, Layout::Nchw) if pixels > self.strip => self.strip,
             (KernelId::Dense, Layout::Nchw) => pixels,
             _ => 0,
         };

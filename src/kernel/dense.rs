@@ -33,7 +33,7 @@ use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offs
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
-use crate::plan::{Plan, STRIP, Strides, WIDEST_TILE};
+use crate::plan::{Plan, Strides, WIDEST_TILE};
 use crate::shape::{Geometry, Layout};
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
@@ -212,7 +212,12 @@ impl Run<'_> {
             next.at[2] = next.at[2].max(columns.start);
             while left > 0 {
                 let run = if by_rows { left.min(columns.end - next.at[2]) } else { left };
-                let strip = if layer.in_strips { strip_of(next.at[2], run) } else { run };
+                let strip = if layer.in_strips {
+                    let offset = next.output_offset(&self.task.plan.output);
+                    strip_of(self.task.plan.strip, offset, run)
+                } else {
+                    run
+                };
                 let first = if layer.first && layer.last { 0 } else { done };
                 let sums = self.scratch.wrapping_add(first * WIDEST_TILE);
                 let strip_start = next;
@@ -243,16 +248,13 @@ impl Run<'_> {
     }
 }
 
-/// The pixels of the next strip, of `run` pixels from a column on: alike in number, unless strips
-/// that end where cache lines may end are no more.
+/// The pixels of the next strip, of `run` pixels that begin `offset` elements into the output: to
+/// the last place where a cache line may end, unless only a few would be left.
 #[inline(always)]
-fn strip_of(column: usize, run: usize) -> usize {
-    let behind = column % STRIP;
-    if (behind + run).div_ceil(STRIP) == run.div_ceil(STRIP) {
-        run.min(STRIP - behind)
-    } else {
-        even_piece(run, STRIP)
-    }
+fn strip_of(most: usize, offset: usize, run: usize) -> usize {
+    const LINE: usize = 64 / size_of::<f32>();
+    let long = run.min(most - offset % LINE);
+    if long == run || run - long >= LINE { long } else { even_piece(run, most) }
 }
 
 /// The steps of the chain before a tap of a channel block.
