@@ -129,7 +129,7 @@ impl Plan {
     }
 
     /// The same plan with its loops cut for caches of these sizes, in bytes. Bits do not depend
-    /// on them; [`Plan::scratch_len`] does. Without this call a plan assumes 32 KiB and 512 KiB.
+    /// on them; [`Plan::scratch_len`] does. Without this call a plan assumes 32 KiB and 1 MiB.
     ///
     /// # Errors
     /// A size of 0; scratch memory that the target cannot address.

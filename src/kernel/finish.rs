@@ -7,6 +7,7 @@ use crate::epilogue::Activation;
 use crate::numerics;
 use crate::plan::{Plan, WIDEST_TILE};
 use crate::simd::{Kernel, MOST_LANES, Simd};
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 /// The part of a [`Task`] that outputs need.
@@ -78,10 +79,22 @@ impl Outputs {
                 vector += 1;
             }
         } else {
-            let sums = *sums;
-            for &sum in &sums {
-                // SAFETY: the caller's elements.
-                unsafe { self.store_strided(simd, sum, offset, lane_stride, count) };
+            // Through memory of its own: a loop over the array itself would keep it in memory from
+            // where the sums are made.
+            let mut lanes = [MaybeUninit::<f32>::uninit(); MOST_PIXELS * MOST_LANES];
+            let lanes: *mut f32 = lanes.as_mut_ptr().cast();
+            let mut vector = 0;
+            while vector < VECTORS {
+                // SAFETY: `lanes` holds `MOST_PIXELS` vectors, and `VECTORS` is no more.
+                unsafe { simd.store(lanes.add(vector * S::LANES), sums[vector]) };
+                vector += 1;
+            }
+            for vector in 0..VECTORS {
+                // SAFETY: a vector that was stored; the caller's elements.
+                unsafe {
+                    let sum = simd.load(lanes.add(vector * S::LANES));
+                    self.store_strided(simd, sum, offset, lane_stride, count);
+                }
                 offset = offset.wrapping_add(stride);
             }
         }
