@@ -24,6 +24,8 @@ fn widen(v: f32x8) -> [f64x2; 4] {
     pairs
 }
 
+/// The reverse, rounded.
+#[cfg(not(target_feature = "simd128"))]
 #[inline(always)]
 fn narrow(pairs: &[f64x2; 4]) -> f32x8 {
     let mut lanes = [0.0; 8];
@@ -35,6 +37,22 @@ fn narrow(pairs: &[f64x2; 4]) -> f32x8 {
         pair += 1;
     }
     f32x8::new(lanes)
+}
+
+/// Here the compiler would go lane by lane.
+#[cfg(target_feature = "simd128")]
+#[inline(always)]
+fn narrow(pairs: &[f64x2; 4]) -> f32x8 {
+    use core::arch::wasm32::{f32x4_demote_f64x2_zero, i64x2_shuffle};
+    let mut halves = [f32x4::ZERO; 2];
+    let mut half = 0;
+    while half < 2 {
+        let low = f32x4_demote_f64x2_zero(pairs[2 * half].into());
+        let high = f32x4_demote_f64x2_zero(pairs[2 * half + 1].into());
+        halves[half] = i64x2_shuffle::<0, 2>(low, high).into();
+        half += 1;
+    }
+    cast(halves)
 }
 
 #[inline(always)]
