@@ -12,6 +12,9 @@ pub enum Isa {
     ScalarSoft,
     /// One output at a time, with the machine's fused multiply-add if it has one.
     Scalar,
+    /// x86 with SSE2, or WebAssembly with simd128, if the build is for that: 8 lanes, with the
+    /// fused multiply-add in software. Chosen where the machine has none.
+    Portable,
     /// x86-64 with AVX2 and FMA: 8 lanes.
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 lanes.
@@ -19,14 +22,15 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// All paths, the fastest last.
-    pub const ALL: [Isa; 4] = [Isa::ScalarSoft, Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    /// All paths, the faster ones behind.
+    pub const ALL: [Isa; 5] = [Isa::ScalarSoft, Isa::Scalar, Isa::Portable, Isa::Avx2, Isa::Avx512];
 
-    /// A short name: `scalar-soft`, `scalar`, `avx2`, `avx512`.
+    /// A short name: `scalar-soft`, `scalar`, `portable`, `avx2`, `avx512`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::ScalarSoft => "scalar-soft",
             Isa::Scalar => "scalar",
+            Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
@@ -40,8 +44,7 @@ impl Isa {
     /// The fastest path that this machine has and this build contains. The first call asks the
     /// processor; later ones read one byte.
     pub fn detect() -> Isa {
-        let features = Features::of_this_machine();
-        Isa::ALL.into_iter().rev().find(|isa| features.allow(*isa)).unwrap_or(Isa::ScalarSoft)
+        Features::of_this_machine().fastest()
     }
 
     /// Whether this machine has the path and this build contains it.
@@ -83,7 +86,6 @@ impl Features {
     }
 
     /// Whether scalar code may use the machine's fused multiply-add.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn has_fma(self) -> bool {
         self.0 & Features::FMA != 0
     }
@@ -92,9 +94,20 @@ impl Features {
     pub fn allow(self, isa: Isa) -> bool {
         match isa {
             Isa::ScalarSoft | Isa::Scalar => true,
+            Isa::Portable => cfg!(all(
+                feature = "portable",
+                any(target_feature = "sse2", target_feature = "simd128")
+            )),
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
         }
+    }
+
+    /// The fastest of what is allowed. One lane with the machine's multiply-add is faster than
+    /// eight that do it in software.
+    pub fn fastest(self) -> Isa {
+        let wanted = |isa: &Isa| self.allow(*isa) && (*isa != Isa::Portable || !self.has_fma());
+        Isa::ALL.into_iter().rev().find(wanted).unwrap_or(Isa::ScalarSoft)
     }
 
     /// From the words that `CPUID` and `XGETBV` return. `leaf1_ecx` and `leaf7_ebx` are zero

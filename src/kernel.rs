@@ -77,6 +77,11 @@ impl Task {
             #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
+            #[cfg(all(
+                feature = "portable",
+                any(target_feature = "sse2", target_feature = "simd128")
+            ))]
+            Isa::Portable => crate::simd::portable::Portable.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.

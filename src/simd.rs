@@ -6,6 +6,8 @@ pub(crate) mod scalar;
 pub(crate) mod avx2;
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 pub(crate) mod avx512;
+#[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+pub(crate) mod portable;
 
 /// The most lanes of any instruction set.
 pub(crate) const MOST_LANES: usize = 16;

@@ -1,12 +1,12 @@
-//! The fused multiply-add in software has the bits of the instruction, on millions of operands
-//! that are chosen to be hard.
+//! The fused multiply-add in software, and that of every path, has the bits of the instruction, on
+//! millions of operands that are chosen to be hard.
 
 mod support;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Once;
-use tapwise::numerics;
+use tapwise::{Conv1d, Epilogue, Layout, numerics};
 
 type Triple = [f32; 3];
 
@@ -47,7 +47,10 @@ fn same(a: f32, b: f32) -> bool {
 /// Compares all triples; how many of them two roundings would get wrong.
 fn check(triples: &[Triple]) -> usize {
     let mut hard = 0;
-    for (triple, expected) in triples.iter().zip(expected(triples)) {
+    let expected = expected(triples);
+    check_paths(triples, &expected);
+    check_alone(&triples[..triples.len().div_ceil(STEP)]);
+    for (triple, expected) in triples.iter().zip(expected) {
         let [x, w, acc] = *triple;
         let found = numerics::fma(x, w, acc);
         assert!(
@@ -58,6 +61,38 @@ fn check(triples: &[Triple]) -> usize {
         hard += usize::from(!same(rounded_twice(*triple), expected));
     }
     hard
+}
+
+/// A layer that is nothing but multiply-adds: one pixel, one tap, a channel for each triple.
+fn check_paths(triples: &[Triple], expected: &[f32]) {
+    let channels = triples.len();
+    let conv = Conv1d::new(channels, channels, [1]).groups(channels);
+    let plan = conv.plan(Layout::Nhwc, 1, [1]).unwrap();
+    let [x, w, acc] = [0, 1, 2].map(|at| triples.iter().map(|t| t[at]).collect::<Vec<f32>>());
+    for isa in support::paths() {
+        let y = support::run(&plan.with_isa(isa).unwrap(), &x, &w, Epilogue::new().bias(&acc));
+        for ((triple, found), expected) in triples.iter().zip(y).zip(expected) {
+            assert_eq!(
+                found.to_bits(),
+                numerics::canonical(*expected).to_bits(),
+                "{}: {triple:?} gives {found:e}, expected {expected:e}; bits {:08x?}",
+                isa.name(),
+                triple.map(f32::to_bits)
+            );
+        }
+    }
+}
+
+/// Far enough for a vector to hold one triple, at any of its lanes in turn.
+const STEP: usize = 17;
+
+/// The same with simple triples between: a path that treats hard lanes apart has to find each.
+fn check_alone(triples: &[Triple]) {
+    let mut among = vec![[1.5, 2.0, 0.25]; triples.len() * STEP];
+    for (place, triple) in among.iter_mut().step_by(STEP).zip(triples) {
+        *place = *triple;
+    }
+    check_paths(&among, &expected(&among));
 }
 
 fn check_random(seed: u64, mut draw: impl FnMut(&mut StdRng) -> Triple) -> usize {

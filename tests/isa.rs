@@ -27,6 +27,7 @@ const XCR0: u64 = 1 | XMM | YMM | MASKS | ZMM_HIGH_HALVES | ZMM_16_TO_31;
 fn found(leaf_1: u32, leaf_7: u32, xcr0: u64) -> [bool; 3] {
     let features = Features::from_words(leaf_1, leaf_7, xcr0);
     assert!(features.allow(Isa::ScalarSoft) && features.allow(Isa::Scalar));
+    assert_eq!(features.allow(Isa::Portable), PORTABLE);
     let allowed = [Isa::Avx2, Isa::Avx512].map(|isa| features.allow(isa));
     // What the build leaves out is never allowed.
     let full = Features::from_words(LEAF_1, LEAF_7, XCR0);
@@ -37,6 +38,8 @@ fn found(leaf_1: u32, leaf_7: u32, xcr0: u64) -> [bool; 3] {
 }
 
 const BUILT: [bool; 2] = [cfg!(feature = "avx2"), cfg!(feature = "avx512")];
+const PORTABLE: bool =
+    cfg!(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")));
 const NOTHING: [bool; 3] = [false; 3];
 const FMA_ONLY: [bool; 3] = [true, false, false];
 const UP_TO_AVX2: [bool; 3] = [true, BUILT[0], false];
@@ -81,6 +84,20 @@ fn a_processor_that_lacks_one_thing() {
     }
 }
 
+/// Words of processors through the years.
+#[test]
+fn the_fastest_path() {
+    let fastest = |leaf_1, leaf_7, xcr0| Features::from_words(leaf_1, leaf_7, xcr0).fastest();
+    let without_fma = if PORTABLE { Isa::Portable } else { Isa::Scalar };
+    let ymm = 1 | XMM | YMM;
+    let avx2 = if BUILT[0] { Isa::Avx2 } else { Isa::Scalar };
+    assert_eq!(fastest(0, 0, 0), without_fma);
+    assert_eq!(fastest(OSXSAVE | AVX, 0, ymm), without_fma);
+    assert_eq!(fastest(LEAF_1, 0, ymm), Isa::Scalar); // FMA without AVX2
+    assert_eq!(fastest(LEAF_1, AVX2, ymm), avx2);
+    assert_eq!(fastest(LEAF_1, LEAF_7, XCR0), if BUILT[1] { Isa::Avx512 } else { avx2 });
+}
+
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_standard_library_finds_the_same() {
@@ -91,13 +108,15 @@ fn the_standard_library_finds_the_same() {
         && std_finds!("avx512bw")
         && std_finds!("avx512dq")
         && std_finds!("avx512vl");
-    assert_eq!(Features::of_this_machine().has_fma(), std_finds!("avx") && std_finds!("fma"));
     assert_eq!(Isa::Avx2.is_available(), avx2 && BUILT[0]);
     assert_eq!(Isa::Avx512.is_available(), avx512 && BUILT[1]);
     assert!(Isa::Scalar.is_available() && Isa::ScalarSoft.is_available());
+    let fma = std_finds!("avx") && std_finds!("fma");
+    assert_eq!(Features::of_this_machine().has_fma(), fma);
     let fastest = match (avx2 && BUILT[0], avx512 && BUILT[1]) {
         (_, true) => Isa::Avx512,
         (true, false) => Isa::Avx2,
+        (false, false) if PORTABLE && !fma => Isa::Portable,
         (false, false) => Isa::Scalar,
     };
     assert_eq!(Isa::detect(), fastest);
@@ -110,8 +129,8 @@ fn the_standard_library_finds_the_same() {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[test]
-fn other_machines_have_the_scalar_paths() {
-    assert_eq!(Isa::detect(), Isa::Scalar);
+fn other_machines_have_what_is_in_their_target() {
+    assert_eq!(Isa::detect(), if PORTABLE { Isa::Portable } else { Isa::Scalar });
     assert!(Isa::ScalarSoft.is_available());
     assert!(!Isa::Avx2.is_available() && !Isa::Avx512.is_available());
 }
@@ -119,7 +138,7 @@ fn other_machines_have_the_scalar_paths() {
 #[test]
 fn threads_agree() {
     let barrier = std::sync::Barrier::new(8);
-    let found: Vec<(Isa, [bool; 4], Features)> = std::thread::scope(|scope| {
+    let found: Vec<(Isa, [bool; Isa::ALL.len()], Features)> = std::thread::scope(|scope| {
         let ask = || {
             barrier.wait();
             (Isa::detect(), Isa::ALL.map(Isa::is_available), Features::of_this_machine())
@@ -130,15 +149,16 @@ fn threads_agree() {
     for other in &found {
         assert_eq!(other, &found[0]);
     }
-    let (fastest, available, _) = found[0];
-    let last = Isa::ALL.into_iter().zip(available).rfind(|(_, available)| *available).unwrap();
-    assert_eq!(fastest, last.0);
+    let (fastest, available, features) = found[0];
+    assert_eq!(fastest, features.fastest());
+    assert_eq!(available, Isa::ALL.map(|isa| features.allow(isa)));
+    assert!(fastest.is_available());
 }
 
 #[test]
 fn names() {
     let names = Isa::ALL.map(Isa::name);
-    assert_eq!(names, ["scalar-soft", "scalar", "avx2", "avx512"]);
+    assert_eq!(names, ["scalar-soft", "scalar", "portable", "avx2", "avx512"]);
     for isa in Isa::ALL {
         assert_eq!(Isa::from_name(isa.name()), Some(isa));
     }
