@@ -16,19 +16,22 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 lanes.
     Avx512,
+    /// Little-endian AArch64 with NEON, its baseline: 4 lanes.
+    Neon,
 }
 
 impl Isa {
     /// All paths, the fastest last.
-    pub const ALL: [Isa; 4] = [Isa::ScalarSoft, Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [Isa::ScalarSoft, Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon];
 
-    /// A short name: `scalar-soft`, `scalar`, `avx2`, `avx512`.
+    /// A short name: `scalar-soft`, `scalar`, `avx2`, `avx512`, `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::ScalarSoft => "scalar-soft",
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
         }
     }
 
@@ -65,9 +68,10 @@ impl Isa {
 pub struct Features(u8);
 
 impl Features {
-    const FMA: u8 = 1; // AVX and FMA, and the operating system saves ymm
+    const FMA: u8 = 1; // on x86 AVX and FMA, and the operating system saves ymm
     const AVX2: u8 = 2; // FMA and AVX2
     const AVX512: u8 = 4; // AVX2 and AVX-512 F, BW, DQ, VL, and the operating system saves zmm
+    const NEON: u8 = 8; // FMA and NEON, little-endian
     const ASKED: u8 = 128;
 
     /// Asks once. Two threads that ask at the same time write the same byte.
@@ -83,7 +87,6 @@ impl Features {
     }
 
     /// Whether scalar code may use the machine's fused multiply-add.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn has_fma(self) -> bool {
         self.0 & Features::FMA != 0
     }
@@ -94,6 +97,7 @@ impl Features {
             Isa::ScalarSoft | Isa::Scalar => true,
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
+            Isa::Neon => cfg!(feature = "neon") && self.0 & Features::NEON != 0,
         }
     }
 
@@ -148,7 +152,14 @@ fn ask_processor() -> Features {
     Features::from_words(leaf1_ecx, leaf7_ebx, xcr0)
 }
 
+/// What is in the target needs no asking.
 #[cfg(not(target_arch = "x86_64"))]
 fn ask_processor() -> Features {
-    Features(0)
+    if !cfg!(all(target_arch = "aarch64", target_feature = "neon")) {
+        Features(0)
+    } else if cfg!(target_endian = "little") {
+        Features(Features::FMA | Features::NEON)
+    } else {
+        Features(Features::FMA)
+    }
 }

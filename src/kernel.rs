@@ -77,7 +77,17 @@ impl Task {
             #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(
+                target_arch = "aarch64",
+                target_endian = "little",
+                target_feature = "neon",
+                feature = "neon"
+            ))]
+            Isa::Neon => crate::simd::neon::Neon.enter(kernel),
+            #[cfg(any(
+                target_arch = "x86_64",
+                all(target_arch = "aarch64", target_feature = "neon")
+            ))]
             Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.
                 Simd::enter(unsafe { scalar::ScalarFma::new() }, kernel);

@@ -6,6 +6,13 @@ pub(crate) mod scalar;
 pub(crate) mod avx2;
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 pub(crate) mod avx512;
+#[cfg(all(
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon",
+    feature = "neon"
+))]
+pub(crate) mod neon;
 
 /// The most lanes of any instruction set.
 pub(crate) const MOST_LANES: usize = 16;
