@@ -27,6 +27,7 @@ const XCR0: u64 = 1 | XMM | YMM | MASKS | ZMM_HIGH_HALVES | ZMM_16_TO_31;
 fn found(leaf_1: u32, leaf_7: u32, xcr0: u64) -> [bool; 3] {
     let features = Features::from_words(leaf_1, leaf_7, xcr0);
     assert!(features.allow(Isa::ScalarSoft) && features.allow(Isa::Scalar));
+    assert!(!features.allow(Isa::Neon));
     let allowed = [Isa::Avx2, Isa::Avx512].map(|isa| features.allow(isa));
     // What the build leaves out is never allowed.
     let full = Features::from_words(LEAF_1, LEAF_7, XCR0);
@@ -101,6 +102,7 @@ fn the_standard_library_finds_the_same() {
         (false, false) => Isa::Scalar,
     };
     assert_eq!(Isa::detect(), fastest);
+    assert!(!Isa::Neon.is_available());
     for (name, has) in [("avx2", avx2), ("avx512", avx512)] {
         if !has {
             support::say(&format!("SKIPPED: this machine has no {name}"));
@@ -110,16 +112,29 @@ fn the_standard_library_finds_the_same() {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[test]
-fn other_machines_have_the_scalar_paths() {
-    assert_eq!(Isa::detect(), Isa::Scalar);
-    assert!(Isa::ScalarSoft.is_available());
+fn other_machines_have_what_is_in_their_target() {
+    let fma = cfg!(all(target_arch = "aarch64", target_feature = "neon"));
+    let neon = fma && cfg!(all(target_endian = "little", feature = "neon"));
+    assert_eq!(Features::of_this_machine().has_fma(), fma);
+    assert_eq!(Isa::Neon.is_available(), neon);
+    assert_eq!(Isa::detect(), if neon { Isa::Neon } else { Isa::Scalar });
+    assert!(Isa::Scalar.is_available() && Isa::ScalarSoft.is_available());
     assert!(!Isa::Avx2.is_available() && !Isa::Avx512.is_available());
+    if !neon {
+        support::say("SKIPPED: this machine, or this build, has no neon");
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn the_standard_library_finds_neon_too() {
+    assert!(std::arch::is_aarch64_feature_detected!("neon"));
 }
 
 #[test]
 fn threads_agree() {
     let barrier = std::sync::Barrier::new(8);
-    let found: Vec<(Isa, [bool; 4], Features)> = std::thread::scope(|scope| {
+    let found: Vec<(Isa, [bool; Isa::ALL.len()], Features)> = std::thread::scope(|scope| {
         let ask = || {
             barrier.wait();
             (Isa::detect(), Isa::ALL.map(Isa::is_available), Features::of_this_machine())
@@ -138,11 +153,11 @@ fn threads_agree() {
 #[test]
 fn names() {
     let names = Isa::ALL.map(Isa::name);
-    assert_eq!(names, ["scalar-soft", "scalar", "avx2", "avx512"]);
+    assert_eq!(names, ["scalar-soft", "scalar", "avx2", "avx512", "neon"]);
     for isa in Isa::ALL {
         assert_eq!(Isa::from_name(isa.name()), Some(isa));
     }
-    for unknown in ["", "AVX2", "avx", "avx512f", "scalar ", "neon"] {
+    for unknown in ["", "AVX2", "avx", "avx512f", "scalar ", "NEON"] {
         assert_eq!(Isa::from_name(unknown), None);
     }
 }
