@@ -48,9 +48,9 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
-        // SAFETY: a hint, which faults at no address and changes nothing.
+        // SAFETY: a hint, which faults at no address.
         unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags));
+            asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags));
         }
     }
 
