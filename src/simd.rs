@@ -91,6 +91,12 @@ pub(crate) trait Simd: Copy {
     /// The first `LANES` rows become columns.
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
 
+    /// `value` in every lane where `mask` is all ones, `+0.0` where it is zero.
+    #[inline(always)]
+    fn splat_kept(self, value: f32, mask: u32) -> Self::V {
+        self.keep(self.splat(value), mask)
+    }
+
     /// `p[0..count]`, `+0.0` in the other lanes.
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, count: usize) -> Self::V {

@@ -159,6 +159,12 @@ impl Simd for Neon {
         proven!(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(mask))))
     }
 
+    /// In an integer register: vectors of masks would leave too few for sums.
+    #[inline(always)]
+    fn splat_kept(self, value: f32, mask: u32) -> Self::V {
+        self.splat(f32::from_bits(value.to_bits() & mask))
+    }
+
     #[inline(always)]
     fn index(self, lanes: &[u32; MOST_LANES]) -> Self::Index {
         // SAFETY: NEON as above; the array holds a vector of indices.

@@ -326,10 +326,9 @@ unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED:
     let mut pixel = 0;
     while pixel < PIXELS {
         // SAFETY: the input holds this channel of the tap of the pixel.
-        let mut x = simd.splat(unsafe { *at[pixel].wrapping_offset(offset) });
-        if MASKED {
-            x = simd.keep(x, masks[pixel] as u32);
-        }
+        let value = unsafe { *at[pixel].wrapping_offset(offset) };
+        let x =
+            if MASKED { simd.splat_kept(value, masks[pixel] as u32) } else { simd.splat(value) };
         let mut vector = 0;
         while vector < VECTORS {
             sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
