@@ -37,6 +37,9 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// The most pixels of a dense tile of 1, 2, … vectors: as many as the registers hold.
     const TILE_PIXELS: &'static [usize];
+    /// Whether a dense tile loads the inputs of four steps at once where they adjoin: where there
+    /// are four lanes, and a multiply-add takes any one lane of `x` for all.
+    const STEPS_IN_FOURS: bool = false;
     /// The most output channels of a tile with pixels in the lanes; 4, 6 or 8.
     const PIXEL_CHANNELS: usize;
     /// The most vectors of pixels of such a tile.
@@ -95,6 +98,12 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn splat_kept(self, value: f32, mask: u32) -> Self::V {
         self.keep(self.splat(value), mask)
+    }
+
+    /// `v[LANE]` in every lane.
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self, v: Self::V) -> Self::V {
+        self.permute(v, self.index(&[LANE as u32; MOST_LANES]))
     }
 
     /// `p[0..count]`, `+0.0` in the other lanes.

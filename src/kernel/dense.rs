@@ -333,6 +333,8 @@ struct Steps {
     count: usize,
     /// From a run to the next.
     advance: isize,
+    /// Whether each four of them, from the first of a run on, read neighbours.
+    in_fours: bool,
 }
 
 /// Room for the steps of a run.
@@ -356,6 +358,7 @@ impl Steps {
             } else {
                 to_tap.wrapping_mul(taps as isize)
             },
+            in_fours: to_channel == 1 && channels.is_multiple_of(4),
         };
         let mut places = steps.offsets.iter_mut();
         for tap in 0..taps as isize {

@@ -28,7 +28,8 @@ fn select(mask: uint32x4_t, then: float32x4_t, otherwise: float32x4_t) -> float3
 impl Simd for Neon {
     const LANES: usize = 4;
     const TILE_VECTORS: usize = 4;
-    const TILE_PIXELS: &'static [usize] = &[8, 8, 8, 6];
+    const TILE_PIXELS: &'static [usize] = &[8, 8, 6, 5];
+    const STEPS_IN_FOURS: bool = true;
     const PIXEL_CHANNELS: usize = 6;
     const PIXEL_VECTORS: usize = 4;
     const PIXEL_VECTORS_DEPTHWISE: usize = 8;
@@ -157,6 +158,11 @@ impl Simd for Neon {
     #[inline(always)]
     fn keep(self, v: Self::V, mask: u32) -> Self::V {
         proven!(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(mask))))
+    }
+
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self, v: Self::V) -> Self::V {
+        proven!(vdupq_laneq_f32::<LANE>(v))
     }
 
     /// In an integer register: vectors of masks would leave too few for sums.
