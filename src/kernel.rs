@@ -4,6 +4,8 @@ mod channels;
 mod copy;
 mod dense;
 mod finish;
+#[cfg(test)]
+mod operations;
 mod pixels;
 mod walk;
 
