@@ -19,13 +19,16 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 lanes.
     Avx512,
+    /// Little-endian AArch64 with NEON, its baseline: 4 lanes.
+    Neon,
 }
 
 impl Isa {
-    /// All paths, the faster ones behind.
-    pub const ALL: [Isa; 5] = [Isa::ScalarSoft, Isa::Scalar, Isa::Portable, Isa::Avx2, Isa::Avx512];
+    /// All paths, of each machine the faster ones behind.
+    pub const ALL: [Isa; 6] =
+        [Isa::ScalarSoft, Isa::Scalar, Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
 
-    /// A short name: `scalar-soft`, `scalar`, `portable`, `avx2`, `avx512`.
+    /// A short name: `scalar-soft`, `scalar`, `portable`, `avx2`, `avx512`, `neon`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::ScalarSoft => "scalar-soft",
@@ -33,6 +36,7 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
         }
     }
 
@@ -68,9 +72,10 @@ impl Isa {
 pub struct Features(u8);
 
 impl Features {
-    const FMA: u8 = 1; // AVX and FMA, and the operating system saves ymm
+    const FMA: u8 = 1; // on x86 AVX and FMA, and the operating system saves ymm
     const AVX2: u8 = 2; // FMA and AVX2
     const AVX512: u8 = 4; // AVX2 and AVX-512 F, BW, DQ, VL, and the operating system saves zmm
+    const NEON: u8 = 8; // FMA and NEON, little-endian
     const ASKED: u8 = 128;
 
     /// Asks once. Two threads that ask at the same time write the same byte.
@@ -100,6 +105,7 @@ impl Features {
             )),
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
+            Isa::Neon => cfg!(feature = "neon") && self.0 & Features::NEON != 0,
         }
     }
 
@@ -161,7 +167,14 @@ fn ask_processor() -> Features {
     Features::from_words(leaf1_ecx, leaf7_ebx, xcr0)
 }
 
+/// What is in the target needs no asking.
 #[cfg(not(target_arch = "x86_64"))]
 fn ask_processor() -> Features {
-    Features(0)
+    if !cfg!(all(target_arch = "aarch64", target_feature = "neon")) {
+        Features(0)
+    } else if cfg!(target_endian = "little") {
+        Features(Features::FMA | Features::NEON)
+    } else {
+        Features(Features::FMA)
+    }
 }

@@ -4,6 +4,8 @@ mod channels;
 mod copy;
 mod dense;
 mod finish;
+#[cfg(test)]
+mod operations;
 mod pixels;
 mod walk;
 
@@ -82,7 +84,17 @@ impl Task {
                 any(target_feature = "sse2", target_feature = "simd128")
             ))]
             Isa::Portable => crate::simd::portable::Portable.enter(kernel),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(
+                target_arch = "aarch64",
+                target_endian = "little",
+                target_feature = "neon",
+                feature = "neon"
+            ))]
+            Isa::Neon => crate::simd::neon::Neon.enter(kernel),
+            #[cfg(any(
+                target_arch = "x86_64",
+                all(target_arch = "aarch64", target_feature = "neon")
+            ))]
             Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.
                 Simd::enter(unsafe { scalar::ScalarFma::new() }, kernel);

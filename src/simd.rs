@@ -6,6 +6,13 @@ pub(crate) mod scalar;
 pub(crate) mod avx2;
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 pub(crate) mod avx512;
+#[cfg(all(
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon",
+    feature = "neon"
+))]
+pub(crate) mod neon;
 #[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
 pub(crate) mod portable;
 
@@ -32,6 +39,9 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// The most pixels of a dense tile of 1, 2, … vectors: as many as the registers hold.
     const TILE_PIXELS: &'static [usize];
+    /// Whether a dense tile loads the inputs of four steps at once where they adjoin: where there
+    /// are four lanes, and a multiply-add takes any one lane of `x` for all.
+    const STEPS_IN_FOURS: bool = false;
     /// The most output channels of a tile with pixels in the lanes; 4, 6 or 8.
     const PIXEL_CHANNELS: usize;
     /// The most vectors of pixels of such a tile.
@@ -85,6 +95,18 @@ pub(crate) trait Simd: Copy {
     fn even_lanes(self, a: Self::V, b: Self::V) -> Self::V;
     /// The first `LANES` rows become columns.
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
+
+    /// `value` in every lane where `mask` is all ones, `+0.0` where it is zero.
+    #[inline(always)]
+    fn splat_kept(self, value: f32, mask: u32) -> Self::V {
+        self.keep(self.splat(value), mask)
+    }
+
+    /// `v[LANE]` in every lane.
+    #[inline(always)]
+    fn splat_lane<const LANE: i32>(self, v: Self::V) -> Self::V {
+        self.permute(v, self.index(&[LANE as u32; MOST_LANES]))
+    }
 
     /// `p[0..count]`, `+0.0` in the other lanes.
     #[inline(always)]

@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use support::{POISON, assert_same_bits, fill, paths};
+use support::{POISON, assert_same_bits, fill, paths, share};
 use tapwise::{Conv, Epilogue, Layout, Plan, Strides, Weights, reference};
 
 /// The most multiply-adds of a plan that is also run.
@@ -232,13 +232,13 @@ fn check_all(tame: bool, cases: u32) -> usize {
 
 #[test]
 fn everything_absurd() {
-    check_all(false, 100_000);
+    check_all(false, share(100_000) as u32);
 }
 
 #[test]
 fn small_tensors_and_everything_else_absurd() {
-    let runs = check_all(true, 50_000);
-    assert!(runs > 10_000, "{runs}");
+    let runs = check_all(true, share(50_000) as u32);
+    assert!(runs > share(10_000), "{runs}");
 }
 
 /// Windows whose distance, times the elements of a pixel, is more than a pointer can step.

@@ -1,7 +1,7 @@
 //! The promise: every path, layout, tiling, cache size and form of weights gives the bits of the
 //! plain loops, for random layers and data with every kind of special value.
 //!
-//! `TAPWISE_CASES` sets the number of random layers (20,000 without it).
+//! `TAPWISE_CASES` sets the number of random layers (without it 20,000, or a share of them).
 
 mod common;
 mod support;
@@ -11,12 +11,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
-use support::paths;
+use support::{paths, share};
 use tapwise::{Isa, Layout, Weights, reference};
 
 #[test]
 fn every_path_equals_the_plain_loops() {
-    let count = std::env::var("TAPWISE_CASES").map_or(20_000, |n| n.parse().unwrap());
+    let count = std::env::var("TAPWISE_CASES").map_or(share(20_000) as u32, |n| n.parse().unwrap());
     let paths = paths();
     let mut kernels = BTreeMap::new();
     let mut runner = TestRunner::new(Config {

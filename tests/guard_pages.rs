@@ -294,7 +294,16 @@ fn forbidden_pages_end_the_process() {
         panic!("read {value}");
     }
     for side in ["before", "behind"] {
-        let mut child = Command::new(std::env::current_exe().unwrap());
+        let exe = std::env::current_exe().unwrap();
+        // An emulated process starts another by way of the emulator.
+        let mut child = match std::env::var("TAPWISE_EMULATOR") {
+            Ok(emulator) => {
+                let mut child = Command::new(emulator);
+                child.arg(exe);
+                child
+            }
+            Err(_) => Command::new(exe),
+        };
         child.args(["--exact", "forbidden_pages_end_the_process"]).env(TRAP, side);
         let output = child.output().unwrap();
         assert!(output.status.signal().is_some(), "{side}: {output:?}");

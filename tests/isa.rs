@@ -28,6 +28,7 @@ fn found(leaf_1: u32, leaf_7: u32, xcr0: u64) -> [bool; 3] {
     let features = Features::from_words(leaf_1, leaf_7, xcr0);
     assert!(features.allow(Isa::ScalarSoft) && features.allow(Isa::Scalar));
     assert_eq!(features.allow(Isa::Portable), PORTABLE);
+    assert!(!features.allow(Isa::Neon));
     let allowed = [Isa::Avx2, Isa::Avx512].map(|isa| features.allow(isa));
     // What the build leaves out is never allowed.
     let full = Features::from_words(LEAF_1, LEAF_7, XCR0);
@@ -120,6 +121,7 @@ fn the_standard_library_finds_the_same() {
         (false, false) => Isa::Scalar,
     };
     assert_eq!(Isa::detect(), fastest);
+    assert!(!Isa::Neon.is_available());
     for (name, has) in [("avx2", avx2), ("avx512", avx512)] {
         if !has {
             support::say(&format!("SKIPPED: this machine has no {name}"));
@@ -130,9 +132,29 @@ fn the_standard_library_finds_the_same() {
 #[cfg(not(target_arch = "x86_64"))]
 #[test]
 fn other_machines_have_what_is_in_their_target() {
-    assert_eq!(Isa::detect(), if PORTABLE { Isa::Portable } else { Isa::Scalar });
-    assert!(Isa::ScalarSoft.is_available());
+    let fma = cfg!(all(target_arch = "aarch64", target_feature = "neon"));
+    let neon = fma && cfg!(all(target_endian = "little", feature = "neon"));
+    assert_eq!(Features::of_this_machine().has_fma(), fma);
+    assert_eq!(Isa::Neon.is_available(), neon);
+    let fastest = if neon {
+        Isa::Neon
+    } else if PORTABLE {
+        Isa::Portable
+    } else {
+        Isa::Scalar
+    };
+    assert_eq!(Isa::detect(), fastest);
+    assert!(Isa::Scalar.is_available() && Isa::ScalarSoft.is_available());
     assert!(!Isa::Avx2.is_available() && !Isa::Avx512.is_available());
+    if !neon {
+        support::say("SKIPPED: this machine, or this build, has no neon");
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn the_standard_library_finds_neon_too() {
+    assert!(std::arch::is_aarch64_feature_detected!("neon"));
 }
 
 #[test]
@@ -158,11 +180,11 @@ fn threads_agree() {
 #[test]
 fn names() {
     let names = Isa::ALL.map(Isa::name);
-    assert_eq!(names, ["scalar-soft", "scalar", "portable", "avx2", "avx512"]);
+    assert_eq!(names, ["scalar-soft", "scalar", "portable", "avx2", "avx512", "neon"]);
     for isa in Isa::ALL {
         assert_eq!(Isa::from_name(isa.name()), Some(isa));
     }
-    for unknown in ["", "AVX2", "avx", "avx512f", "scalar ", "neon"] {
+    for unknown in ["", "AVX2", "avx", "avx512f", "scalar ", "NEON"] {
         assert_eq!(Isa::from_name(unknown), None);
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use support::{Layer, assert_same_bits, fill, paths};
+use support::{Layer, assert_same_bits, fill, paths, share};
 use tapwise::{Epilogue, Layout, Plan, Strides, Weights, reference};
 
 const LAYERS: usize = 3000;
@@ -161,7 +161,7 @@ fn check(random: &mut StdRng, layer: &Layer, outputs: [usize; 5]) {
 #[test]
 fn any_strides() {
     let mut random = StdRng::seed_from_u64(1);
-    for _ in 0..LAYERS {
+    for _ in 0..share(LAYERS) {
         let layer = random_layer(&mut random);
         let [depth, height, width] = layer.output();
         let extents = [layer.batch, layer.out_channels, depth, height, width];

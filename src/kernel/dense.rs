@@ -324,6 +324,8 @@ struct Steps {
     /// From as many steps to the next.
     advance: isize,
     rows: usize,
+    /// Whether each four of them, from the first of a run on, read neighbours.
+    in_fours: bool,
 }
 
 /// Three rows of three taps of a channel block.
@@ -351,6 +353,7 @@ impl Steps {
                 to_tap.wrapping_mul(taps as isize)
             },
             rows,
+            in_fours: to_channel == 1 && channels.is_multiple_of(4),
         };
         let mut places = steps.offsets.iter_mut();
         for row in 0..rows as isize {

@@ -79,22 +79,9 @@ impl Outputs {
                 vector += 1;
             }
         } else {
-            // Through memory of its own: a loop over the array itself would keep it in memory from
-            // where the sums are made.
-            let mut lanes = [MaybeUninit::<f32>::uninit(); MOST_PIXELS * MOST_LANES];
-            let lanes: *mut f32 = lanes.as_mut_ptr().cast();
-            let mut vector = 0;
-            while vector < VECTORS {
-                // SAFETY: `lanes` holds `MOST_PIXELS` vectors, and `VECTORS` is no more.
-                unsafe { simd.store(lanes.add(vector * S::LANES), sums[vector]) };
-                vector += 1;
-            }
-            for vector in 0..VECTORS {
-                // SAFETY: a vector that was stored; the caller's elements.
-                unsafe {
-                    let sum = simd.load(lanes.add(vector * S::LANES));
-                    self.store_strided(simd, sum, offset, lane_stride, count);
-                }
+            for sum in spilled(sums) {
+                // SAFETY: the caller's elements.
+                unsafe { self.store_strided(simd, sum, offset, lane_stride, count) };
                 offset = offset.wrapping_add(stride);
             }
         }
@@ -159,6 +146,20 @@ impl Outputs {
             }
         }
     }
+}
+
+/// The same vectors, for a loop that takes them in turn: such a loop over the array itself would
+/// keep it in memory from where its vectors are made.
+#[inline(always)]
+fn spilled<V: Copy, const COUNT: usize>(vectors: &[V; COUNT]) -> [V; COUNT] {
+    let mut copy = [MaybeUninit::uninit(); COUNT];
+    let mut vector = 0;
+    while vector < COUNT {
+        copy[vector].write(vectors[vector]);
+        vector += 1;
+    }
+    // SAFETY: every element was written.
+    copy.map(|v| unsafe { v.assume_init() })
 }
 
 /// [`numerics::finish`] without the residual, on a vector.
@@ -281,8 +282,7 @@ impl FinishStrip<'_> {
                         }
                     }
                     _ => {
-                        let rows = rows;
-                        for (lane, &row) in rows.iter().enumerate().take(count) {
+                        for (lane, row) in spilled(&rows).into_iter().enumerate().take(count) {
                             let plane = plane + lane * outputs.channel_stride;
                             if in_line {
                                 outputs.store(simd, row, offsets[0] + plane, offsets.len());

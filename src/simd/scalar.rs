@@ -8,18 +8,19 @@ use crate::numerics;
 pub(crate) struct ScalarSoft;
 
 /// The fused multiply-add of the machine.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 #[derive(Clone, Copy)]
 pub(crate) struct ScalarFma(());
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 impl ScalarFma {
     /// # Safety
-    /// The machine has AVX and FMA.
+    /// The machine has a fused multiply-add; on x86 that is AVX and FMA.
     pub(crate) unsafe fn new() -> Self {
         ScalarFma(())
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
         use core::arch::x86_64::{_mm_cvtss_f32, _mm_fmadd_ss, _mm_set_ss};
@@ -27,14 +28,23 @@ impl ScalarFma {
         unsafe { _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(x), _mm_set_ss(w), _mm_set_ss(acc))) }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
+        use core::arch::aarch64::{vdup_n_f32, vfmas_lane_f32};
+        // SAFETY: NEON is part of the target.
+        unsafe { vfmas_lane_f32::<0>(acc, x, vdup_n_f32(w)) }
+    }
+
     #[inline(always)]
     fn enter<K: Kernel>(self, kernel: K) {
         #[inline(never)]
-        #[target_feature(enable = "fma")]
+        #[cfg_attr(target_arch = "x86_64", target_feature(enable = "fma"))]
+        #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
         fn enter_fma<K: Kernel>(simd: ScalarFma, kernel: K) {
             kernel.run(simd);
         }
-        // SAFETY: `self` proves that the machine has FMA.
+        // SAFETY: `self` proves that the machine has FMA; NEON is part of its target.
         unsafe { enter_fma(self, kernel) }
     }
 }
@@ -172,5 +182,5 @@ macro_rules! one_lane {
 }
 
 one_lane!(ScalarSoft);
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
 one_lane!(ScalarFma);

@@ -188,6 +188,19 @@ pub fn paths() -> Vec<Isa> {
     PATHS.clone()
 }
 
+/// How many of so many random cases a test takes: all of them, or on machines that are emulated one
+/// of as many as `TAPWISE_ONE_OF` says.
+pub fn share(cases: usize) -> usize {
+    static ONE_OF: LazyLock<usize> = LazyLock::new(|| {
+        let one_of = std::env::var("TAPWISE_ONE_OF").map_or(1, |n| n.parse().unwrap());
+        if one_of > 1 {
+            say(&format!("TAPWISE_ONE_OF={one_of}: one of {one_of} random cases"));
+        }
+        one_of
+    });
+    cases.div_ceil(*ONE_OF)
+}
+
 /// Writes to standard error, whether or not the test passes.
 pub fn say(text: &str) {
     // The macros would be silenced in a test that passes.

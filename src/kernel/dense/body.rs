@@ -21,6 +21,7 @@ pub(super) fn enter_tile<S: Simd>(simd: S, tile: &Tile, vectors: usize, pixels: 
                 3 => simd.enter(Body::<$vectors, 3>(tile)),
                 4 => simd.enter(Body::<$vectors, 4>(tile)),
                 5 => simd.enter(Body::<$vectors, 5>(tile)),
+                _ if S::TILE_PIXELS[$vectors - 1] <= 5 => {}
                 6 => simd.enter(Body::<$vectors, 6>(tile)),
                 _ if S::TILE_PIXELS[$vectors - 1] <= 6 => {}
                 7 => simd.enter(Body::<$vectors, 7>(tile)),
@@ -331,6 +332,17 @@ impl Run<'_> {
                 let count = if left < self.steps.count { left } else { self.steps.count };
                 let mut offsets = row;
                 let end = offsets.wrapping_add(count);
+                if S::STEPS_IN_FOURS && !MASKED && self.steps.in_fours {
+                    let end = offsets.wrapping_add(count - count % 4);
+                    while offsets < end {
+                        // SAFETY: as below, for four steps whose inputs adjoin.
+                        unsafe {
+                            four_steps(simd, weights, self.panel_len, &at, *offsets, sums);
+                        }
+                        weights = weights.wrapping_add(4 * LANES_PER_PANEL);
+                        offsets = offsets.wrapping_add(4);
+                    }
+                }
                 while offsets < end {
                     // SAFETY: the table holds as many steps, the panels hold all, and the caller
                     // vouches for the places of the input.
@@ -379,22 +391,83 @@ unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED:
     masks: &[isize; PIXELS],
     sums: &mut [[S::V; VECTORS]; PIXELS],
 ) {
+    // SAFETY: the panels of the tile hold this step.
+    let w: [S::V; VECTORS] = unsafe { load_weights(simd, weights, panel_len) };
+    let mut pixel = 0;
+    while pixel < PIXELS {
+        // SAFETY: the input holds this channel of the tap of the pixel.
+        let value = unsafe { *at[pixel].wrapping_offset(offset) };
+        let x =
+            if MASKED { simd.splat_kept(value, masks[pixel] as u32) } else { simd.splat(value) };
+        let mut vector = 0;
+        while vector < VECTORS {
+            sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
+            vector += 1;
+        }
+        pixel += 1;
+    }
+}
+
+/// The weights of a step.
+#[inline(always)]
+unsafe fn load_weights<S: Simd, const VECTORS: usize>(
+    simd: S,
+    weights: *const f32,
+    panel_len: usize,
+) -> [S::V; VECTORS] {
     let mut w = [simd.splat(0.0); VECTORS];
     let mut vector = 0;
     while vector < VECTORS {
         let channel = vector * S::LANES;
         let (panel, lane) = (channel / LANES_PER_PANEL, channel % LANES_PER_PANEL);
-        // SAFETY: the panels of the tile hold this step.
+        // SAFETY: the caller vouches that the panels of the tile hold this step.
         w[vector] = unsafe { simd.load(weights.wrapping_add(panel * panel_len + lane)) };
         vector += 1;
     }
+    w
+}
+
+/// Four steps whose inputs adjoin, in this order: a vector of them for each pixel.
+#[inline(always)]
+unsafe fn four_steps<S: Simd, const VECTORS: usize, const PIXELS: usize>(
+    simd: S,
+    weights: *const f32,
+    panel_len: usize,
+    at: &[*const f32; PIXELS],
+    offset: isize,
+    sums: &mut [[S::V; VECTORS]; PIXELS],
+) {
+    let mut x = [simd.splat(0.0); PIXELS];
     let mut pixel = 0;
     while pixel < PIXELS {
-        // SAFETY: the input holds this channel of the tap of the pixel.
-        let mut x = simd.splat(unsafe { *at[pixel].wrapping_offset(offset) });
-        if MASKED {
-            x = simd.keep(x, masks[pixel] as u32);
-        }
+        // SAFETY: the input holds these channels of the tap of the pixel.
+        x[pixel] = unsafe { simd.load(at[pixel].wrapping_offset(offset)) };
+        pixel += 1;
+    }
+    // SAFETY: the panels of the tile hold these steps. No loop: a compiler may not unroll it.
+    unsafe {
+        step_of_four::<S, VECTORS, PIXELS, 0>(simd, weights, panel_len, &x, sums);
+        step_of_four::<S, VECTORS, PIXELS, 1>(simd, weights, panel_len, &x, sums);
+        step_of_four::<S, VECTORS, PIXELS, 2>(simd, weights, panel_len, &x, sums);
+        step_of_four::<S, VECTORS, PIXELS, 3>(simd, weights, panel_len, &x, sums);
+    }
+}
+
+/// One of four steps.
+#[inline(always)]
+unsafe fn step_of_four<S: Simd, const VECTORS: usize, const PIXELS: usize, const STEP: i32>(
+    simd: S,
+    weights: *const f32,
+    panel_len: usize,
+    x: &[S::V; PIXELS],
+    sums: &mut [[S::V; VECTORS]; PIXELS],
+) {
+    let weights = weights.wrapping_add(STEP as usize * LANES_PER_PANEL);
+    // SAFETY: the panels of the tile hold this step.
+    let w: [S::V; VECTORS] = unsafe { load_weights(simd, weights, panel_len) };
+    let mut pixel = 0;
+    while pixel < PIXELS {
+        let x = simd.splat_lane::<STEP>(x[pixel]);
         let mut vector = 0;
         while vector < VECTORS {
             sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
