@@ -83,7 +83,7 @@ impl Features {
     }
 
     /// Whether scalar code may use the machine's fused multiply-add.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[cfg_attr(not(all(target_arch = "x86_64", target_feature = "sse2")), allow(dead_code))]
     pub fn has_fma(self) -> bool {
         self.0 & Features::FMA != 0
     }
@@ -126,7 +126,7 @@ impl Features {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 fn ask_processor() -> Features {
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
@@ -148,7 +148,7 @@ fn ask_processor() -> Features {
     Features::from_words(leaf1_ecx, leaf7_ebx, xcr0)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 fn ask_processor() -> Features {
     Features(0)
 }

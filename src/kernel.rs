@@ -71,13 +71,13 @@ impl Task {
     fn enter<K: Kernel>(&self, kernel: K) {
         use crate::simd::Simd;
         match self.isa {
-            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
             // SAFETY: the caller of `Task::run` vouches that `isa` is available.
             Isa::Avx512 => unsafe { crate::simd::avx512::Avx512::new() }.enter(kernel),
-            #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.
                 Simd::enter(unsafe { scalar::ScalarFma::new() }, kernel);

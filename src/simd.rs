@@ -2,9 +2,9 @@
 
 pub(crate) mod scalar;
 
-#[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
 pub(crate) mod avx2;
-#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
 pub(crate) mod avx512;
 
 /// The most lanes of any instruction set.

@@ -8,11 +8,11 @@ use crate::numerics;
 pub(crate) struct ScalarSoft;
 
 /// The fused multiply-add of the machine.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 pub(crate) struct ScalarFma(());
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 impl ScalarFma {
     /// # Safety
     /// The machine has AVX and FMA.
@@ -172,5 +172,5 @@ macro_rules! one_lane {
 }
 
 one_lane!(ScalarSoft);
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 one_lane!(ScalarFma);
