@@ -53,10 +53,10 @@ pub fn fma_in_f64(x: f32, w: f32, acc: f32) -> f32 {
 
 /// [`fma`] where every operation on `f64` is a call.
 ///
-/// Product and addend become 63-bit significands with the leading bit on top. The smaller one is
-/// shifted to the exponent of the larger, the bits that fall off being kept as one (sticky) bit,
-/// which is enough for one correct rounding: where more than one leading bit cancels, none fell
-/// off.
+/// Product and addend become significands of 62 or 63 bits. The one with the smaller exponent is
+/// shifted to that of the other, and the bits that fall off are kept as one (sticky) bit. That is
+/// enough for one correct rounding: the lowest bits are zeros, of the product 15 and of the addend
+/// 39, so where more than two leading bits cancel, none fell off.
 #[doc(hidden)]
 pub fn fma_in_integers(x: f32, w: f32, acc: f32) -> f32 {
     const SIGN: u32 = 1 << 31;
@@ -64,34 +64,39 @@ pub fn fma_in_integers(x: f32, w: f32, acc: f32) -> f32 {
 
     let (x_bits, w_bits, acc_bits) = (x.to_bits(), w.to_bits(), acc.to_bits());
     let (x_size, w_size, acc_size) = (x_bits & !SIGN, w_bits & !SIGN, acc_bits & !SIGN);
-    if x_size == 0 || w_size == 0 || x_size >= INFINITY || w_size >= INFINITY {
-        return x * w + acc; // the product is exact
+    if x_size >= INFINITY || w_size >= INFINITY {
+        return x * w + acc;
     }
-    if acc_size >= INFINITY {
-        return acc;
+    if x_size == 0 || w_size == 0 || acc_size >= INFINITY {
+        // Of zeros the signs matter.
+        return if acc_size == 0 { x * w + acc } else { acc };
     }
     let (x_exponent, x_significand) = unpack(x_size);
     let (w_exponent, w_significand) = unpack(w_size);
     let product = u64::from(x_significand) * u64::from(w_significand);
-    let zeros = product.leading_zeros() as i32 - 1;
-    let mut exponent = x_exponent + w_exponent - 111 - zeros;
-    let mut larger = product << zeros;
+    let mut larger = product << 15;
+    let mut exponent = x_exponent + w_exponent - 126;
     let mut sign = (x_bits ^ w_bits) & SIGN;
     if acc_size != 0 {
         let (acc_exponent, acc_significand) = unpack(acc_size);
+        let opposite = sign != acc_bits & SIGN;
         let mut smaller = u64::from(acc_significand) << 39;
         let mut distance = exponent - acc_exponent;
-        let opposite = sign != acc_bits & SIGN;
-        if distance < 0 || distance == 0 && larger < smaller {
+        if distance < 0 {
             (larger, smaller) = (smaller, larger);
             (exponent, distance) = (acc_exponent, -distance);
             sign = acc_bits & SIGN;
         }
-        let fallen = if distance < 63 { smaller << 1 << (63 - distance) } else { smaller };
-        let shifted = if distance < 63 { smaller >> distance } else { 0 };
-        smaller = shifted | u64::from(fallen != 0);
-        larger = if opposite { larger - smaller } else { larger + smaller };
-        if larger == 0 {
+        let sticky = distance as u32 > smaller.trailing_zeros();
+        smaller = if distance < 64 { smaller >> distance } else { 0 } | u64::from(sticky);
+        if !opposite {
+            larger += smaller;
+        } else if larger > smaller {
+            larger -= smaller;
+        } else if larger < smaller {
+            larger = smaller - larger;
+            sign ^= SIGN;
+        } else {
             return 0.0;
         }
     }
