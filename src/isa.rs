@@ -1,6 +1,7 @@
 //! Which instruction sets this machine has, found without `std` and remembered.
 
 use crate::error::{Error, Expected, Field, Found};
+use crate::simd::OneLane;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// A path through the kernels. All of them compute the same bits; they differ in speed.
@@ -8,7 +9,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 #[non_exhaustive]
 pub enum Isa {
     /// One output at a time, with the fused multiply-add in software even where the machine has
-    /// an instruction for it. It runs everywhere; elsewhere than in tests prefer [`Isa::Scalar`].
+    /// an instruction for it. It runs everywhere but on Cortex-M with a floating-point unit, whose
+    /// flash has better uses; elsewhere than in tests prefer [`Isa::Scalar`].
     ScalarSoft,
     /// One output at a time, with the machine's fused multiply-add if it has one.
     Scalar,
@@ -41,7 +43,7 @@ impl Isa {
     /// processor; later ones read one byte.
     pub fn detect() -> Isa {
         let features = Features::of_this_machine();
-        Isa::ALL.into_iter().rev().find(|isa| features.allow(*isa)).unwrap_or(Isa::ScalarSoft)
+        Isa::ALL.into_iter().rev().find(|isa| features.allow(*isa)).unwrap_or(Isa::Scalar)
     }
 
     /// Whether this machine has the path and this build contains it.
@@ -91,7 +93,8 @@ impl Features {
     /// Whether these features, and the features of this build, are enough for `isa`.
     pub fn allow(self, isa: Isa) -> bool {
         match isa {
-            Isa::ScalarSoft | Isa::Scalar => true,
+            Isa::ScalarSoft => OneLane::SOFTWARE,
+            Isa::Scalar => true,
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
         }

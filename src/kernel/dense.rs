@@ -43,7 +43,7 @@ use core::ops::Range;
 const OWN_TILES: usize = 5;
 
 pub(super) struct Run<'a> {
-    pub task: &'a Task,
+    pub task: &'a Task<'a>,
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
@@ -143,7 +143,7 @@ impl Run<'_> {
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
             bias: task.bias,
             channels: channels.count,
-            outputs: &Outputs::of(task),
+            outputs: &task.outputs,
         };
         let first_channel = channels.group * geometry.out_per_group() + channels.first;
         if !task.bias.is_null() {
@@ -219,7 +219,7 @@ impl Run<'_> {
                 if layer.in_strips && layer.last {
                     simd.enter(FinishStrip {
                         outputs: layer.outputs,
-                        plan: &self.task.plan,
+                        plan: self.task.plan,
                         sums,
                         channels: layer.channels,
                         channel_offset,

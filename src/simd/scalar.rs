@@ -4,6 +4,7 @@ use super::{Kernel, MOST_LANES, Simd};
 use crate::numerics;
 
 /// The fused multiply-add in software.
+#[allow(dead_code)] // microcontrollers that have the instruction leave it out
 #[derive(Clone, Copy)]
 pub(crate) struct ScalarSoft;
 
@@ -39,27 +40,32 @@ impl ScalarFma {
     }
 }
 
+#[allow(dead_code)]
 impl ScalarSoft {
+    pub(crate) const SOFTWARE: bool = true;
+
     #[inline(always)]
     fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
         numerics::fma(x, w, acc)
     }
 
-    #[inline(never)]
     fn enter<K: Kernel>(self, kernel: K) {
         kernel.run(self);
     }
 }
 
+/// The operations on one `f32`, for a type with `fma` and `enter`; tiles are at most `$channels`
+/// output channels times `$pixels` pixels.
 macro_rules! one_lane {
-    ($name:ident) => {
+    ($name:ident, $channels:literal x $pixels:literal) => {
         impl Simd for $name {
             const LANES: usize = 1;
-            const TILE_VECTORS: usize = 4;
-            const TILE_PIXELS: &'static [usize] = &[2, 2, 2, 2];
-            const PIXEL_CHANNELS: usize = 4;
-            const PIXEL_VECTORS: usize = 2;
-            const PIXEL_VECTORS_DEPTHWISE: usize = 2;
+            const TILE_VECTORS: usize = $channels;
+            const TILE_PIXELS: &'static [usize] = &[$pixels; $channels];
+            const ROW_PIXELS: usize = $pixels;
+            const PIXEL_CHANNELS: usize = $channels;
+            const PIXEL_VECTORS: usize = $pixels;
+            const PIXEL_VECTORS_DEPTHWISE: usize = $pixels;
 
             type V = f32;
             type Index = ();
@@ -171,6 +177,9 @@ macro_rules! one_lane {
     };
 }
 
-one_lane!(ScalarSoft);
+#[allow(unused_imports)] // microcontrollers use it
+pub(super) use one_lane;
+
+one_lane!(ScalarSoft, 4 x 1);
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
-one_lane!(ScalarFma);
+one_lane!(ScalarFma, 4 x 2);
