@@ -29,13 +29,15 @@ mod body;
 use body::enter_tile;
 
 use super::finish::{FinishStrip, MOST_PIXELS, Outputs};
-use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset, taps_inside};
+use super::walk::{
+    Pixel, columns_alike, count_in_columns, divide, even_piece, input_offset, taps_inside,
+};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::{STRIP, Strides, WIDEST_TILE};
 use crate::shape::{Geometry, Layout};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{HAS_VECTORS, Kernel, Simd};
 use core::ops::Range;
 
 /// Where there is padding, rows of this many pixels are cut into tiles of their own, so that tiles
@@ -69,16 +71,15 @@ impl Kernel for Run<'_> {
         let out_per_group = geometry.out_per_group();
         let panels_per_group = out_per_group.div_ceil(LANES_PER_PANEL);
         let in_per_group = geometry.in_per_group();
-        let steps = [
-            Steps::of(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group)),
-            Steps::of(geometry, &plan.input, in_per_group % CHANNEL_BLOCK),
-        ];
+        let mut steps = [Steps::NONE; 2];
+        steps[0].fill(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group));
+        steps[1].fill(geometry, &plan.input, in_per_group % CHANNEL_BLOCK);
         let mut first_pixel = self.part.pixels.start;
         while first_pixel < self.part.pixels.end {
             let end = self.part.pixels.end.min(first_pixel + plan.pixel_block);
             let mut panel = self.part.panels.start;
             while panel < self.part.panels.end {
-                let group = panel / panels_per_group;
+                let (group, _) = divide(panel, panels_per_group);
                 let end_of_group = (group + 1) * panels_per_group;
                 let end_panel = end_of_group.min(self.part.panels.end);
                 let first_of_group = group * panels_per_group;
@@ -160,11 +161,8 @@ impl Run<'_> {
             layer.prefetches = layer.whole_chain && sees_first && plan.prefetches;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
-            let taps = geometry.taps();
-            layer.weights = layer.weights.wrapping_add(
-                steps_before(geometry, end / taps, end % taps) * LANES_PER_PANEL
-                    - steps_before(geometry, first / taps, first % taps) * LANES_PER_PANEL,
-            );
+            let steps = steps_before(geometry, end) - steps_before(geometry, first);
+            layer.weights = layer.weights.wrapping_add(steps * LANES_PER_PANEL);
             first = end;
         }
     }
@@ -180,7 +178,7 @@ impl Run<'_> {
         channel_offset: usize,
     ) {
         let geometry = layer.geometry;
-        let most = S::TILE_PIXELS[vectors - 1];
+        let most = S::TILE_PIXELS.get(vectors - 1).copied().unwrap_or(1);
         let mut done = 0;
         let mut columns = 0..0;
         while columns.end < geometry.output[2] {
@@ -211,12 +209,12 @@ impl Run<'_> {
                 while in_strip < strip {
                     let count = even_piece(strip - in_strip, most);
                     let tile_sums = sums.wrapping_add(in_strip * WIDEST_TILE);
-                    let tile =
-                        self.tile(layer, tile_sums, channel_offset, &mut next, count, &columns);
+                    let mut tile = Tile::of(layer, tile_sums);
+                    self.place(&mut tile, channel_offset, &mut next, count, &columns);
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
                 }
-                if layer.in_strips && layer.last {
+                if S::LANES > 1 && layer.in_strips && layer.last {
                     simd.enter(FinishStrip {
                         outputs: layer.outputs,
                         plan: self.task.plan,
@@ -234,27 +232,18 @@ impl Run<'_> {
         }
     }
 
-    /// The next `count` pixels.
+    /// Places a tile on the next `count` pixels.
     #[inline(always)]
-    fn tile<'l>(
+    fn place(
         &self,
-        layer: &'l Layer<'l>,
-        sums: *mut f32,
+        tile: &mut Tile,
         channel_offset: usize,
         next: &mut Pixel,
         count: usize,
         columns: &Range<usize>,
-    ) -> Tile<'l> {
+    ) {
+        let layer = tile.layer;
         let geometry = layer.geometry;
-        let mut tile = Tile {
-            layer,
-            window: [0; MOST_PIXELS],
-            start: [[0; MOST_PIXELS]; 2],
-            least: [0; 2],
-            most: [0; 2],
-            offsets: [0; MOST_PIXELS],
-            sums,
-        };
         let mut pixel = 0;
         while pixel < count {
             let start = next.window_start(geometry);
@@ -267,13 +256,13 @@ impl Run<'_> {
             next.next(geometry, columns);
             pixel += 1;
         }
-        tile
     }
 }
 
-/// The steps of the chain before a tap of a channel block.
+/// The steps of the chain before a (channel block, tap) pair.
 #[inline(always)]
-fn steps_before(geometry: &Geometry, block: usize, tap: usize) -> usize {
+fn steps_before(geometry: &Geometry, unit: usize) -> usize {
+    let (block, tap) = divide(unit, geometry.taps());
     let channel = (block * CHANNEL_BLOCK).min(geometry.in_per_group());
     let channels = CHANNEL_BLOCK.min(geometry.in_per_group() - channel);
     channel * geometry.taps() + tap * channels
@@ -336,35 +325,33 @@ struct Steps {
 }
 
 /// Room for the steps of a run.
-const STEPS: usize = 64;
+const STEPS: usize = if HAS_VECTORS { 64 } else { CHANNEL_BLOCK };
 
 impl Steps {
+    const NONE: Steps = Steps { offsets: [0; STEPS], count: 0, advance: 0 };
+
     /// For a block of `channels`. Where there is one tap, blocks follow each other without a
     /// seam, and a run takes as many channels as there is room for.
     #[inline(always)]
-    fn of(geometry: &Geometry, strides: &Strides, channels: usize) -> Steps {
+    fn fill(&mut self, geometry: &Geometry, strides: &Strides, channels: usize) {
         let to_channel = strides.channel as isize;
         let to_tap = (geometry.dilation[2] as isize).wrapping_mul(strides.pixel as isize);
         let one_tap = geometry.taps() == 1;
         let channels = if one_tap { STEPS } else { channels.max(1) };
         let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
-        let mut steps = Steps {
-            offsets: [0; STEPS],
-            count: taps * channels,
-            advance: if one_tap {
-                to_channel.wrapping_mul(STEPS as isize)
-            } else {
-                to_tap.wrapping_mul(taps as isize)
-            },
+        self.count = taps * channels;
+        self.advance = if one_tap {
+            to_channel.wrapping_mul(STEPS as isize)
+        } else {
+            to_tap.wrapping_mul(taps as isize)
         };
-        let mut places = steps.offsets.iter_mut();
+        let mut places = self.offsets.iter_mut();
         for tap in 0..taps as isize {
             let offset = to_tap.wrapping_mul(tap);
             for (channel, place) in places.by_ref().take(channels).enumerate() {
                 *place = offset.wrapping_add(to_channel.wrapping_mul(channel as isize));
             }
         }
-        steps
     }
 }
 
@@ -388,7 +375,20 @@ impl Inside {
     }
 }
 
-impl Tile<'_> {
+impl<'a> Tile<'a> {
+    #[inline(always)]
+    fn of(layer: &'a Layer<'a>, sums: *mut f32) -> Self {
+        Tile {
+            layer,
+            window: [0; MOST_PIXELS],
+            start: [[0; MOST_PIXELS]; 2],
+            least: [0; 2],
+            most: [0; 2],
+            offsets: [0; MOST_PIXELS],
+            sums,
+        }
+    }
+
     /// Notes where the window of the next pixel starts.
     #[inline(always)]
     fn bound(&mut self, pixel: usize, start: [isize; 3]) {

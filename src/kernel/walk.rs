@@ -198,6 +198,17 @@ impl Rows {
     }
 }
 
+/// The channel block and the tap at which a (channel block, tap) pair begins, counted in the order
+/// of the chain.
+#[inline(always)]
+pub(crate) fn unit(geometry: &Geometry, number: usize) -> (usize, [usize; 3]) {
+    let [_, height, width] = geometry.kernel;
+    let (block, tap) = divide(number, geometry.taps());
+    let (row, kw) = divide(tap, width);
+    let (kd, kh) = divide(row, height);
+    (block, [kd, kh, kw])
+}
+
 /// Cuts `count` things into the fewest pieces of at most `most`, as equal as can be; the size of
 /// the next piece.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::{Inside, Steps, Tile};
 use crate::kernel::finish::FinishTile;
-use crate::kernel::walk::input_offset;
+use crate::kernel::walk::{div_ceil, divide, input_offset, unit};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::WIDEST_TILE;
@@ -15,6 +15,7 @@ pub(super) fn enter_tile<S: Simd>(simd: S, tile: &Tile, vectors: usize, pixels: 
         ($vectors:literal) => {
             match pixels {
                 1 => simd.enter(Body::<$vectors, 1>(tile)),
+                _ if S::TILE_PIXELS[$vectors - 1] <= 1 => {}
                 2 => simd.enter(Body::<$vectors, 2>(tile)),
                 _ if S::TILE_PIXELS[$vectors - 1] <= 2 => {}
                 3 => simd.enter(Body::<$vectors, 3>(tile)),
@@ -84,8 +85,8 @@ fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
     let ahead = (PIXELS * geometry.stride[2]) as isize;
     let corner = [reach(0), reach(1), reach(2).wrapping_add(ahead)];
     let input = layer.input.wrapping_offset(input_offset(layer.strides, corner));
-    let first = layer.units.start / taps * CHANNEL_BLOCK;
-    let end = (layer.units.end.div_ceil(taps) * CHANNEL_BLOCK).min(geometry.in_per_group());
+    let first = divide(layer.units.start, taps).0 * CHANNEL_BLOCK;
+    let end = (div_ceil(layer.units.end, taps) * CHANNEL_BLOCK).min(geometry.in_per_group());
     let mut pixel = 0;
     while pixel < PIXELS {
         let window = input.wrapping_offset(tile.window[pixel]);
@@ -175,11 +176,8 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     let to_tap = steps[2].wrapping_mul(strides.pixel as isize);
 
     // The segment may begin and end at any tap.
-    let first_tap = layer.units.start % taps;
-    let mut channel = layer.units.start / taps * CHANNEL_BLOCK;
-    let mut kd = first_tap / (height * width);
-    let mut kh = first_tap / width % height;
-    let mut kw = first_tap % width;
+    let (block, [mut kd, mut kh, mut kw]) = unit(geometry, layer.units.start);
+    let mut channel = block * CHANNEL_BLOCK;
     let mut weights = layer.weights;
     let mut left = layer.units.end - layer.units.start;
     while left > 0 {
