@@ -169,7 +169,7 @@ impl<'a> Network<'a> {
         for (value, pixel) in x.iter_mut().zip(image) {
             *value = f32::from(*pixel) / 16.0;
         }
-        let layers = LAYERS.iter().zip(&self.plans).zip(self.packed).zip(&PARAMETERS);
+        let layers = LAYERS.iter().zip(&self.plans).zip(&self.packed).zip(&PARAMETERS);
         for (((layer, plan), packed), [_, bias]) in layers {
             let weights = PackedWeights::from_slice(plan, packed)?;
             let mut epilogue = Epilogue::new().bias(bias).activation(layer.activation);
@@ -194,13 +194,13 @@ pub fn checksum(so_far: u64, logits: &[f32; CLASSES]) -> u64 {
 
 /// The digit whose logit is the largest.
 pub fn digit(logits: &[f32; CLASSES]) -> u8 {
-    let mut best = 0;
+    let mut best = (0, logits[0]);
     for (digit, logit) in (0..).zip(logits) {
-        if *logit > logits[usize::from(best)] {
-            best = digit;
+        if *logit > best.1 {
+            best = (digit, *logit);
         }
     }
-    best
+    best.0
 }
 
 impl Layer {

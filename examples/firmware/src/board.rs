@@ -65,16 +65,14 @@ pub fn print(text: &str) {
     }
 }
 
-pub fn print_number(name: &str, number: u32) {
+pub fn print_number(name: &str, mut number: u32) {
     print(name);
-    let mut power = 1;
-    while number / power >= 10 {
-        power *= 10;
+    let mut digits = [0; 10];
+    for digit in digits.iter_mut().rev() {
+        (*digit, number) = (number % 10, number / 10);
     }
-    while power > 0 {
-        print_digit(number / power % 10);
-        power /= 10;
-    }
+    let zeros = digits[..9].iter().take_while(|digit| **digit == 0).count();
+    digits.iter().skip(zeros).for_each(|digit| print_digit(*digit));
     print("\n");
 }
 

@@ -10,11 +10,11 @@ mod board;
 mod network;
 
 use cortex_m_rt::entry;
-use network::{CHECKSUM, Image, Memory, NHWC, Network, PACKED_LEN};
+use network::{CHECKSUM, Image, Memory, NCHW, NHWC, Network, PACKED_LEN};
 
 static PACKED: [f32; PACKED_LEN] =
     network::from_little_endian(include_bytes!(concat!(env!("OUT_DIR"), "/packed.bin")));
-static NETWORK: Network = Network::new(NHWC, &PACKED);
+static NETWORK: Network = Network::new(if cfg!(feature = "nchw") { NCHW } else { NHWC }, &PACKED);
 static IMAGES: &[u8] = include_bytes!("../../digits/test_images.bin");
 static LABELS: &[u8] = include_bytes!("../../digits/test_labels.bin");
 
