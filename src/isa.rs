@@ -1,6 +1,7 @@
 //! Which instruction sets this machine has, found without `std` and remembered.
 
 use crate::error::{Error, Expected, Field, Found};
+use crate::simd::OneLane;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// A path through the kernels. All of them compute the same bits; they differ in speed.
@@ -8,7 +9,8 @@ use core::sync::atomic::{AtomicU8, Ordering};
 #[non_exhaustive]
 pub enum Isa {
     /// One output at a time, with the fused multiply-add in software even where the machine has
-    /// an instruction for it. It runs everywhere; elsewhere than in tests prefer [`Isa::Scalar`].
+    /// an instruction for it. It runs everywhere but on Cortex-M with a floating-point unit, whose
+    /// flash has better uses; elsewhere than in tests prefer [`Isa::Scalar`].
     ScalarSoft,
     /// One output at a time, with the machine's fused multiply-add if it has one.
     Scalar,
@@ -98,7 +100,8 @@ impl Features {
     /// Whether these features, and the features of this build, are enough for `isa`.
     pub fn allow(self, isa: Isa) -> bool {
         match isa {
-            Isa::ScalarSoft | Isa::Scalar => true,
+            Isa::ScalarSoft => OneLane::SOFTWARE,
+            Isa::Scalar => true,
             Isa::Portable => cfg!(all(
                 feature = "portable",
                 any(target_feature = "sse2", target_feature = "simd128")
@@ -145,7 +148,7 @@ impl Features {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 fn ask_processor() -> Features {
     use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
@@ -168,7 +171,7 @@ fn ask_processor() -> Features {
 }
 
 /// What is in the target needs no asking.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
 fn ask_processor() -> Features {
     if !cfg!(all(target_arch = "aarch64", target_feature = "neon")) {
         Features(0)

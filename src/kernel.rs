@@ -7,26 +7,27 @@ mod finish;
 #[cfg(test)]
 mod operations;
 mod pixels;
-mod walk;
+pub(crate) mod walk;
 
-use crate::epilogue::Activation;
+pub(crate) use finish::Outputs;
+
 use crate::isa::Isa;
-use crate::plan::{KernelId, Plan};
-use crate::simd::{Kernel, scalar};
+use crate::plan::{KernelId, Plan, Strides};
+use crate::simd::{Kernel, OneLane};
 use core::ops::Range;
 
 /// One call: a plan with slices that were checked against it. The pointers stand for slices that
 /// live as long as the job: `input` for `input_len` elements, `bias` (or null) for one per output
-/// channel, `residual` (or null) and `output` for `output_len`.
+/// channel, and in `outputs` the residual (or null) and the output for `output_len`.
 #[derive(Clone, Copy)]
-pub(crate) struct Task {
-    pub plan: Plan,
+pub(crate) struct Task<'a> {
+    pub plan: &'a Plan,
     pub isa: Isa,
     pub input: *const f32,
+    /// The plan's, or those of a copy.
+    pub input_strides: &'a Strides,
     pub bias: *const f32,
-    pub residual: *const f32,
-    pub activation: Activation,
-    pub output: *mut f32,
+    pub outputs: Outputs,
 }
 
 /// The weights as a kernel reads them.
@@ -45,7 +46,41 @@ pub(crate) struct Part {
     pub panels: Range<usize>,
 }
 
-impl Task {
+/// Computes a part of the output.
+///
+/// # Safety
+/// As of [`Task::run`].
+pub(crate) type KernelBody = unsafe fn(&Task, WeightPanels, Part, &mut [f32]);
+
+/// A plan holds its kernel as a function, so that programs whose plans are constants contain the
+/// kernels that these use and no others.
+pub(crate) const fn kernel_body(kernel: KernelId) -> KernelBody {
+    match kernel {
+        KernelId::Dense => run_dense,
+        KernelId::Channels => run_channels,
+        KernelId::Pixels => run_pixels,
+    }
+}
+
+unsafe fn run_dense(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
+    if let WeightPanels::Packed { panels, first_panel } = weights {
+        let scratch = scratch.as_mut_ptr();
+        task.enter(dense::Run { task, panels, first_panel, part, scratch });
+    }
+}
+
+unsafe fn run_channels(task: &Task, weights: WeightPanels, part: Part, _: &mut [f32]) {
+    if let WeightPanels::Packed { panels, first_panel } = weights {
+        task.enter(channels::Run { task, panels, first_panel, part });
+    }
+}
+
+unsafe fn run_pixels(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
+    let scratch = scratch.as_mut_ptr();
+    task.enter(pixels::Run { task, weights, part, scratch });
+}
+
+impl Task<'_> {
     /// Computes a part of the output.
     ///
     /// # Safety
@@ -53,19 +88,12 @@ impl Task {
     /// the output, no other thread accesses its elements meanwhile, `weights` holds what the
     /// part needs, and `scratch` has `plan.scratch_len` elements.
     pub(crate) unsafe fn run(&self, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-        match (self.plan.kernel, weights) {
-            (_, WeightPanels::Unpacked(_)) | (KernelId::Pixels, _) => {
-                let scratch = scratch.as_mut_ptr();
-                self.enter(pixels::Run { task: self, weights, part, scratch });
-            }
-            (KernelId::Dense, WeightPanels::Packed { panels, first_panel }) => {
-                let scratch = scratch.as_mut_ptr();
-                self.enter(dense::Run { task: self, panels, first_panel, part, scratch });
-            }
-            (KernelId::Channels, WeightPanels::Packed { panels, first_panel }) => {
-                self.enter(channels::Run { task: self, panels, first_panel, part });
-            }
-        }
+        let body = match weights {
+            WeightPanels::Packed { .. } => self.plan.kernel_body,
+            WeightPanels::Unpacked(_) => run_pixels,
+        };
+        // SAFETY: as the caller's.
+        unsafe { body(self, weights, part, scratch) };
     }
 
     /// Runs a body on the task's instruction set.
@@ -73,10 +101,10 @@ impl Task {
     fn enter<K: Kernel>(&self, kernel: K) {
         use crate::simd::Simd;
         match self.isa {
-            #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
             // SAFETY: the caller of `Task::run` vouches that `isa` is available.
             Isa::Avx512 => unsafe { crate::simd::avx512::Avx512::new() }.enter(kernel),
-            #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
             // SAFETY: as above.
             Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
             #[cfg(all(
@@ -92,14 +120,14 @@ impl Task {
             ))]
             Isa::Neon => crate::simd::neon::Neon.enter(kernel),
             #[cfg(any(
-                target_arch = "x86_64",
+                all(target_arch = "x86_64", target_feature = "sse2"),
                 all(target_arch = "aarch64", target_feature = "neon")
             ))]
             Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
                 // SAFETY: the machine has FMA.
-                Simd::enter(unsafe { scalar::ScalarFma::new() }, kernel);
+                Simd::enter(unsafe { crate::simd::scalar::ScalarFma::new() }, kernel);
             }
-            _ => Simd::enter(scalar::ScalarSoft, kernel),
+            _ => Simd::enter(OneLane, kernel),
         }
     }
 }

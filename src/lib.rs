@@ -35,6 +35,7 @@ compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
 
 mod epilogue;
 mod error;
+mod fma;
 mod functional;
 mod isa;
 mod kernel;

@@ -23,6 +23,7 @@
 //! that flushes subnormals or rounds in another direction than to nearest even.
 
 use crate::epilogue::Activation;
+pub use crate::fma::{fma, fma_in_f64, fma_in_integers};
 
 /// How many input channels of a group the chain of an output takes before it moves to the next
 /// tap. Part of the promise and of the packed format: it is frozen.
@@ -50,42 +51,6 @@ pub const CHANNEL_BLOCK: usize = 16;
 
 /// The one NaN that an output can hold: quiet, positive, no payload.
 pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fc0_0000);
-
-/// `x * w + acc` rounded once, in software: the definition that every path has to equal.
-///
-/// The product of two `f32` is exact in `f64`. The sum with `acc` is rounded to `f64` first,
-/// which can be wrong only where that sum then looks like a tie between two `f32` or narrows to
-/// a subnormal; there the error of the sum (Knuth's TwoSum) decides, by rounding the `f64` to
-/// odd before it is narrowed (Boldo and Melquiond, "Emulation of a FMA and correctly rounded
-/// sums: proved algorithms using rounding to odd", 2008).
-#[inline]
-pub fn fma(x: f32, w: f32, acc: f32) -> f32 {
-    const DISCARDED: u64 = (1 << 29) - 1; // the bits of an f64 that an f32 has no room for
-    const TIE: u64 = 1 << 28;
-    const SMALLEST_NORMAL: u64 = (1023 - 126) << 52; // f32's, as an f64
-    const MAGNITUDE: u64 = u64::MAX >> 1;
-
-    let product = f64::from(x) * f64::from(w);
-    let addend = f64::from(acc);
-    let sum = product + addend;
-    let bits = sum.to_bits();
-    if bits & DISCARDED != TIE && bits & MAGNITUDE >= SMALLEST_NORMAL {
-        return sum as f32;
-    }
-    if !sum.is_finite() {
-        return sum as f32;
-    }
-    let addend_seen = sum - product;
-    let error = (product - (sum - addend_seen)) + (addend - addend_seen);
-    if error == 0.0 || bits & 1 == 1 {
-        return sum as f32;
-    }
-    // The exact value lies strictly between `sum` and its neighbour on the side of the error;
-    // of the two, `sum` is even, so the neighbour is the odd one.
-    let away_from_zero = (error > 0.0) == (sum > 0.0);
-    let odd = if away_from_zero { bits + 1 } else { bits - 1 };
-    f64::from_bits(odd) as f32
-}
 
 /// NaN to [`CANONICAL_NAN`], `-0.0` to `+0.0`, everything else as it is.
 #[inline]

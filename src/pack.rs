@@ -6,8 +6,14 @@
 //! whatever their groups (narrow groups of fewer than 16 output channels). The format depends on
 //! the layer alone, so one blob, made on any machine, serves every instruction set, layout, batch
 //! and image size.
+//!
+//! A blob is words of 32 bits in the byte order of the machine that reads it, for they are read
+//! where they lie. In bytes it is therefore one of two: the words of a blob from a machine of the
+//! other order are to be reversed, byte by byte, before it is read. It cannot be mistaken, because
+//! the magic word is another when it is reversed.
 
 use crate::error::{Error, Expected, Field, Found};
+use crate::kernel::walk::divide;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::plan::{Plan, is_narrow, panels};
 use crate::shape::Geometry;
@@ -21,6 +27,15 @@ pub(crate) const HEADER: usize = 16;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"tapw");
 const VERSION: u32 = 1;
+
+/// What the words of the header are.
+const HEADER_FIELDS: [Field; 5] = [
+    Field::PackedMagic,
+    Field::PackedVersion,
+    Field::PackedChannelBlock,
+    Field::PackedSignature,
+    Field::PackedSignature,
+];
 
 /// Weights packed for a layer, checked against a plan of it.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +83,18 @@ impl Plan {
         Error::check_len(Field::Packed, self.packed_len(), packed.len())?;
         let blob = &mut packed[..self.packed_len()];
         let (header, body) = blob.split_at_mut(HEADER);
-        write_header(&self.geometry, header);
+        header.fill(0.0);
+        for (word, value) in header.iter_mut().zip(self.packed_header()) {
+            *word = f32::from_bits(value);
+        }
         pack_panels(&self.geometry, weights, 0..panels(&self.geometry), body);
-        Ok(PackedWeights { blob, signature: signature(&self.geometry) })
+        Ok(PackedWeights { blob, signature: self.signature })
+    }
+
+    /// The words with which a blob begins; zeros follow.
+    fn packed_header(&self) -> [u32; HEADER_FIELDS.len()] {
+        let [low, high] = self.signature;
+        [MAGIC, VERSION, CHANNEL_BLOCK as u32, low, high]
     }
 
     pub(crate) fn check_unpacked(&self, weights: &[f32]) -> Result<(), Error> {
@@ -91,29 +115,24 @@ impl<'a> PackedWeights<'a> {
     /// or groups.
     pub fn from_slice(plan: &Plan, blob: &'a [f32]) -> Result<Self, Error> {
         Error::check_len(Field::Packed, HEADER, blob.len())?;
-        let signature = signature(&plan.geometry);
-        let [low, high] = signature;
-        let words = [
-            (Field::PackedMagic, MAGIC),
-            (Field::PackedVersion, VERSION),
-            (Field::PackedChannelBlock, CHANNEL_BLOCK as u32),
-            (Field::PackedSignature, low),
-            (Field::PackedSignature, high),
-        ];
-        for ((field, expected), found) in words.into_iter().zip(blob) {
+        for ((field, expected), found) in HEADER_FIELDS.iter().zip(plan.packed_header()).zip(blob) {
             if found.to_bits() != expected {
                 let expected = Expected::Exactly(expected as usize);
-                return Err(Error::new(field, expected, Found::Count(found.to_bits() as usize)));
+                return Err(Error::new(*field, expected, Found::Count(found.to_bits() as usize)));
             }
         }
         Error::check_len(Field::Packed, plan.packed_len(), blob.len())?;
-        Ok(PackedWeights { blob: &blob[..plan.packed_len()], signature })
+        Ok(PackedWeights { blob: &blob[..plan.packed_len()], signature: plan.signature })
     }
 
-    /// [`PackedWeights::from_slice`] on bytes, in the order of this machine.
+    /// [`PackedWeights::from_slice`] on bytes: words in the byte order of this machine. A blob
+    /// that comes in the other order has to be copied word by word, with the bytes of each
+    /// reversed (`swap_bytes`); files and flash images are little-endian by custom, and firmware
+    /// for big-endian processors does this when it is built.
     ///
     /// # Errors
-    /// Besides those of `from_slice`: bytes that do not begin at a multiple of 4.
+    /// Besides those of `from_slice`, of which a blob in the other byte order is
+    /// [`Field::PackedMagic`]: bytes that do not begin at a multiple of 4.
     pub fn from_bytes(plan: &Plan, bytes: &'a [u8]) -> Result<Self, Error> {
         let whole = &bytes[..bytes.len() / 4 * 4];
         match bytemuck::try_cast_slice(whole) {
@@ -136,8 +155,7 @@ impl<'a> PackedWeights<'a> {
 
     /// The panels, if they were packed for this layer.
     pub(crate) fn panels_for(&self, plan: &Plan) -> Result<&'a [f32], Error> {
-        let expected = signature(&plan.geometry);
-        for (expected, found) in expected.into_iter().zip(self.signature) {
+        for (expected, found) in plan.signature.into_iter().zip(self.signature) {
             if expected != found {
                 let expected = Expected::Exactly(expected as usize);
                 return Err(Error::new(
@@ -149,30 +167,22 @@ impl<'a> PackedWeights<'a> {
         }
         // Implied by the signature but for collisions, which must not reach the kernels.
         Error::check_len(Field::Packed, plan.packed_len(), self.blob.len())?;
-        Ok(&self.blob[HEADER..])
-    }
-}
-
-fn write_header(geometry: &Geometry, header: &mut [f32]) {
-    header.fill(0.0);
-    let [low, high] = signature(geometry);
-    let words = [MAGIC, VERSION, CHANNEL_BLOCK as u32, low, high];
-    for (word, value) in header.iter_mut().zip(words) {
-        *word = f32::from_bits(value);
+        Ok(self.blob.get(HEADER..).unwrap_or(&[]))
     }
 }
 
 /// Sixty bits of FNV-1a over channels, groups and kernel, in words that no `f32` move can alter:
 /// their exponent is never that of a NaN.
-fn signature(geometry: &Geometry) -> [u32; 2] {
+pub(crate) const fn signature(geometry: &Geometry) -> [u32; 2] {
     let [depth, height, width] = geometry.kernel;
     let fields =
         [geometry.in_channels, geometry.out_channels, geometry.groups, depth, height, width];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for field in fields {
-        for byte in (field as u64).to_le_bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+    let mut byte = 0;
+    while byte < 8 * fields.len() {
+        let value = fields[byte / 8] as u64 >> (8 * (byte % 8)) & 0xff;
+        hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+        byte += 1;
     }
     let bits = (1 << 30) - 1;
     [hash as u32 & bits, (hash >> 30) as u32 & bits]
@@ -213,7 +223,8 @@ pub(crate) fn panel_channels(geometry: &Geometry, panel: usize) -> (usize, usize
     } else {
         let out_per_group = geometry.out_per_group();
         let per_group = out_per_group.div_ceil(LANES_PER_PANEL);
-        (panel / per_group, panel % per_group, out_per_group)
+        let (group, panel) = divide(panel, per_group);
+        (group, panel, out_per_group)
     };
     let in_group = panel * LANES_PER_PANEL;
     (group * channels + in_group, LANES_PER_PANEL.min(channels - in_group))

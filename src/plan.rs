@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Field, StrideOf};
 use crate::isa::Isa;
+use crate::kernel::{KernelBody, kernel_body};
 use crate::numerics::CHANNEL_BLOCK;
-use crate::pack::{HEADER, LANES_PER_PANEL};
+use crate::pack::{HEADER, LANES_PER_PANEL, signature};
 use crate::shape::{Geometry, Layout, add, mul, tri};
 
 /// The widest tile of output channels of any instruction set. Scratch memory is sized by it, so
@@ -48,9 +49,15 @@ pub(crate) enum KernelId {
 pub struct Plan {
     pub(crate) geometry: Geometry,
     pub(crate) layout: Layout,
+    /// As kernels take them: where a dimension has one element its stride is never taken, and is
+    /// set to 1, so that no product of it overflows.
     pub(crate) input: Strides,
     pub(crate) output: Strides,
-    pub(crate) kernel: KernelId,
+    /// As they were asked for.
+    input_strides: Strides,
+    output_strides: Strides,
+    kernel: KernelId,
+    pub(crate) kernel_body: KernelBody,
     /// How many (channel block, tap) pairs of the chain a pass over the pixels takes.
     pub(crate) segment: usize,
     /// How many pixels a pass covers before it turns to the next output channels.
@@ -69,6 +76,8 @@ pub struct Plan {
     output_reach: usize,
     weights_len: usize,
     packed_len: usize,
+    /// What packed weights of the layer are known by.
+    pub(crate) signature: [u32; 2],
     scratch_len: usize,
 }
 
@@ -93,12 +102,16 @@ impl Plan {
             elements,
             Field::OutputElements
         ));
+        let kernel = KernelId::choose(&geometry, layout);
         let plan = Plan {
             geometry,
             layout,
-            input,
-            output,
-            kernel: KernelId::choose(&geometry, layout),
+            input: input.tame(geometry.batch, geometry.in_channels, geometry.input),
+            output: output.tame(geometry.batch, geometry.out_channels, geometry.output),
+            input_strides: input,
+            output_strides: output,
+            kernel,
+            kernel_body: kernel_body(kernel),
             segment: 0,
             pixel_block: 0,
             strip: 0,
@@ -122,6 +135,7 @@ impl Plan {
             )),
             weights_len: tri!(geometry.weights_len(elements)),
             packed_len: tri!(packed_len(&geometry, elements)),
+            signature: signature(&geometry),
             scratch_len: 0,
         };
         // Assumed, not asked: any size gives the same bits, and these suit the machines of today.
@@ -210,10 +224,9 @@ impl Plan {
         const LINE: usize = 64 / size_of::<f32>();
         let geometry = &self.geometry;
         let width = geometry.output[2];
-        let (rows, columns) = if self.pixel_block < width {
-            (1, self.pixel_block)
-        } else {
-            (self.pixel_block / width, width)
+        let (rows, columns) = match self.pixel_block.checked_div(width) {
+            None | Some(0) => (1, self.pixel_block),
+            Some(rows) => (rows, width),
         };
         let places = [1, rows, columns];
         let mut len = 1_usize;
@@ -247,7 +260,8 @@ impl Plan {
             self.limit / size_of::<f32>(),
             Field::InputElements
         ));
-        self.input = strides;
+        self.input = strides.tame(geometry.batch, geometry.in_channels, geometry.input);
+        self.input_strides = strides;
         Ok(self)
     }
 
@@ -268,7 +282,8 @@ impl Plan {
             Field::OutputElements
         ));
         tri!(strides.check_disjoint(geometry.batch, geometry.out_channels, geometry.output));
-        self.output = strides;
+        self.output = strides.tame(geometry.batch, geometry.out_channels, geometry.output);
+        self.output_strides = strides;
         Ok(self)
     }
 
@@ -289,15 +304,6 @@ impl Plan {
         }
     }
 
-    /// The plan for kernels: where a dimension has one element its stride is never taken, and is
-    /// set to 1, so that no product of it overflows.
-    pub(crate) fn with_tame_strides(mut self) -> Plan {
-        let geometry = &self.geometry;
-        self.input = self.input.tame(geometry.batch, geometry.in_channels, geometry.input);
-        self.output = self.output.tame(geometry.batch, geometry.out_channels, geometry.output);
-        self
-    }
-
     /// The layout for which the layer was planned.
     pub const fn layout(&self) -> Layout {
         self.layout
@@ -305,12 +311,12 @@ impl Plan {
 
     /// The strides of the input, in elements.
     pub const fn input_strides(&self) -> Strides {
-        self.input
+        self.input_strides
     }
 
     /// The strides of the output and of the residual, in elements.
     pub const fn output_strides(&self) -> Strides {
-        self.output
+        self.output_strides
     }
 
     /// The size of the output as depth, height, width; ones for the dimensions that a layer lacks.
@@ -441,15 +447,24 @@ impl Strides {
         })
     }
 
-    fn tame(self, batch: usize, channels: usize, [depth, height, width]: [usize; 3]) -> Strides {
-        let of = |extent: usize, stride: usize| if extent == 1 { 1 } else { stride };
-        Strides {
-            batch: of(batch, self.batch),
-            channel: of(channels, self.channel),
-            depth: of(depth, self.depth),
-            row: of(height, self.row),
-            pixel: of(width, self.pixel),
+    const fn tame(mut self, batch: usize, channels: usize, size: [usize; 3]) -> Strides {
+        let [depth, height, width] = size;
+        if batch == 1 {
+            self.batch = 1;
         }
+        if channels == 1 {
+            self.channel = 1;
+        }
+        if depth == 1 {
+            self.depth = 1;
+        }
+        if height == 1 {
+            self.row = 1;
+        }
+        if width == 1 {
+            self.pixel = 1;
+        }
+        self
     }
 
     /// One more than the offset of the last element.

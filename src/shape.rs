@@ -240,6 +240,8 @@ impl<const D: usize> Conv<D> {
             in_channels: self.in_channels,
             out_channels: self.out_channels,
             groups: self.groups,
+            in_per_group: self.in_channels / self.groups,
+            out_per_group: self.out_channels / self.groups,
             input: [1; 3],
             output: [1; 3],
             kernel: [1; 3],
@@ -312,6 +314,8 @@ pub(crate) struct Geometry {
     pub in_channels: usize,
     pub out_channels: usize,
     pub groups: usize,
+    in_per_group: usize,
+    out_per_group: usize,
     pub input: [usize; 3],
     pub output: [usize; 3],
     pub kernel: [usize; 3],
@@ -330,11 +334,11 @@ impl Geometry {
     }
 
     pub const fn in_per_group(&self) -> usize {
-        self.in_channels / self.groups
+        self.in_per_group
     }
 
     pub const fn out_per_group(&self) -> usize {
-        self.out_channels / self.groups
+        self.out_per_group
     }
 
     /// The multiply-adds of one output, padding included.

@@ -2,9 +2,19 @@
 
 pub(crate) mod scalar;
 
-#[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+// The stable compiler does not tell of the instruction, but among targets with hardware floats only
+// Cortex-M lacks atomics of 64 bits, and all its floating-point units have it.
+#[cfg(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64")))]
+mod cortex_m;
+/// One lane, as every machine of the target has it.
+#[cfg(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64")))]
+pub(crate) use cortex_m::CortexM as OneLane;
+#[cfg(not(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64"))))]
+pub(crate) use scalar::ScalarSoft as OneLane;
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
 pub(crate) mod avx2;
-#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
 pub(crate) mod avx512;
 #[cfg(all(
     target_arch = "aarch64",
@@ -16,8 +26,16 @@ pub(crate) mod neon;
 #[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
 pub(crate) mod portable;
 
-/// The most lanes of any instruction set.
-pub(crate) const MOST_LANES: usize = 16;
+/// Whether the target may have vectors. Where it has not, tables that lie on the stack are small.
+pub(crate) const HAS_VECTORS: bool = cfg!(any(
+    target_arch = "x86_64",
+    target_arch = "x86",
+    target_arch = "aarch64",
+    target_arch = "wasm32"
+));
+
+/// The most lanes of any instruction set of the target.
+pub(crate) const MOST_LANES: usize = if HAS_VECTORS { 16 } else { 1 };
 
 /// A body that runs on any instruction set.
 pub(crate) trait Kernel {
@@ -43,10 +61,13 @@ pub(crate) trait Simd: Copy {
     /// are four lanes, and a multiply-add takes any one lane of `x` for all.
     const STEPS_IN_FOURS: bool = false;
     /// The most output channels of a tile with pixels in the lanes; 4, 6 or 8.
+    /// The most neighbouring pixels of a row in a tile with an input channel for each lane; up to 8.
+    const ROW_PIXELS: usize;
+    /// The most output channels of a tile with pixels in the lanes; 1, 2, 4, 6 or 8.
     const PIXEL_CHANNELS: usize;
     /// The most vectors of pixels of such a tile.
     const PIXEL_VECTORS: usize;
-    /// The same for a tile of one channel; 2, 3, 4, 6 or 8.
+    /// The same for a tile of one channel; 1, 2, 3, 4, 6 or 8.
     const PIXEL_VECTORS_DEPTHWISE: usize;
 
     /// A vector.
@@ -127,11 +148,9 @@ pub(crate) trait Simd: Copy {
                 lane += 1;
             }
         } else {
-            let mut lane = from;
-            while lane < to {
+            for (lane, value) in lanes.iter_mut().enumerate().take(to).skip(from) {
                 // SAFETY: the caller vouches for these lanes.
-                lanes[lane] = unsafe { *p.wrapping_offset(stride.wrapping_mul(lane as isize)) };
-                lane += 1;
+                *value = unsafe { *p.wrapping_offset(stride.wrapping_mul(lane as isize)) };
             }
         }
         // SAFETY: `lanes` holds a vector.

@@ -2,7 +2,7 @@
 
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found};
-use crate::kernel::{Part, Task, WeightPanels};
+use crate::kernel::{Outputs, Part, Task, WeightPanels};
 use crate::pack::{LANES_PER_PANEL, Weights, pack_panels};
 use crate::plan::{Plan, panels};
 use crate::shape::Layout;
@@ -49,7 +49,7 @@ impl OutputElement for MaybeUninit<f32> {}
 /// # Ok::<(), tapwise::Error>(())
 /// ```
 pub struct Job<'a> {
-    task: Task,
+    task: Task<'a>,
     weights: Weights<'a>,
     borrows: PhantomData<(&'a [f32], &'a mut [f32])>,
 }
@@ -73,16 +73,18 @@ impl Plan {
     /// Slices that are too short, weights of another layer, bounds of a clamp that are NaN or out
     /// of order, a residual from an output that is not initialised. The output is then untouched.
     pub fn run<'a, T: OutputElement>(
-        &self,
+        &'a self,
         x: &'a [f32],
         weights: impl Into<Weights<'a>>,
         epilogue: Epilogue<'a>,
         scratch: &mut [f32],
         y: &'a mut [T],
     ) -> Result<(), Error> {
-        let mut job = self.job(x, weights, epilogue, y)?;
-        job.check_scratch(scratch)?;
-        job.tile(job.whole()).run(scratch)
+        let weights = weights.into();
+        self.check(x.len(), &weights, &epilogue, y.len(), T::INITIALISED)?;
+        let task = self.task(x, &epilogue, y.as_mut_ptr().cast());
+        // SAFETY: checked with these weights; the call holds `y` exclusively.
+        unsafe { task.run_part(&weights, self.whole(), scratch) }
     }
 
     /// Checks a call as [`Plan::run`] does, for threads to share its work.
@@ -90,15 +92,35 @@ impl Plan {
     /// # Errors
     /// As of [`Plan::run`], but for the scratch memory.
     pub fn job<'a, T: OutputElement>(
-        &self,
+        &'a self,
         x: &'a [f32],
         weights: impl Into<Weights<'a>>,
         epilogue: Epilogue<'a>,
         y: &'a mut [T],
     ) -> Result<Job<'a>, Error> {
         let weights = weights.into();
-        Error::check_len(Field::Input, self.input_len(), x.len())?;
-        Error::check_len(Field::Output, self.output_len(), y.len())?;
+        self.check(x.len(), &weights, &epilogue, y.len(), T::INITIALISED)?;
+        let task = self.task(x, &epilogue, y.as_mut_ptr().cast());
+        Ok(Job { task, weights, borrows: PhantomData })
+    }
+
+    /// All of the output.
+    fn whole(&self) -> Part {
+        Part { pixels: 0..self.geometry.pixels(), panels: 0..panels(&self.geometry) }
+    }
+
+    /// The checks of a call, in a function that has returned, and left the stack, when kernels run.
+    #[inline(never)]
+    fn check(
+        &self,
+        input_len: usize,
+        weights: &Weights,
+        epilogue: &Epilogue,
+        output_len: usize,
+        initialised: bool,
+    ) -> Result<(), Error> {
+        Error::check_len(Field::Input, self.input_len(), input_len)?;
+        Error::check_len(Field::Output, self.output_len(), output_len)?;
         match weights {
             Weights::Packed(packed) => {
                 packed.panels_for(self)?;
@@ -106,29 +128,31 @@ impl Plan {
             Weights::Unpacked(weights) => self.check_unpacked(weights)?,
         }
         epilogue.check(self.geometry.out_channels, self.output_len())?;
-        let output: *mut f32 = y.as_mut_ptr().cast();
+        match epilogue.residual {
+            Residual::Output if !initialised => Err(Error::new(
+                Field::ResidualFromOutput,
+                Expected::Initialised,
+                Found::Uninitialised,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A call that was checked.
+    fn task<'a>(&'a self, x: &'a [f32], epilogue: &Epilogue<'a>, output: *mut f32) -> Task<'a> {
         let residual = match epilogue.residual {
             Residual::None => core::ptr::null(),
             Residual::Slice(residual) => residual.as_ptr(),
-            Residual::Output if T::INITIALISED => output.cast_const(),
-            Residual::Output => {
-                return Err(Error::new(
-                    Field::ResidualFromOutput,
-                    Expected::Initialised,
-                    Found::Uninitialised,
-                ));
-            }
+            Residual::Output => output.cast_const(),
         };
-        let task = Task {
-            plan: self.with_tame_strides(),
+        Task {
+            plan: self,
             isa: self.isa(),
             input: x.as_ptr(),
+            input_strides: &self.input,
             bias: epilogue.bias.map_or(core::ptr::null(), <[f32]>::as_ptr),
-            residual,
-            activation: epilogue.activation,
-            output,
-        };
-        Ok(Job { task, weights, borrows: PhantomData })
+            outputs: Outputs::new(self, output, residual, epilogue.activation),
+        }
     }
 }
 
@@ -137,7 +161,7 @@ impl<'a> Job<'a> {
     /// cut does not change a bit.
     pub fn tiles(&mut self, count: usize) -> Tiles<'_> {
         let geometry = &self.task.plan.geometry;
-        let whole = self.whole();
+        let whole = self.task.plan.whole();
         let (pixels, panels) = (whole.pixels.len(), whole.panels.len());
         let count = count.max(1);
         // The operand that is larger is the one that tiles should not have to share.
@@ -156,23 +180,14 @@ impl<'a> Job<'a> {
 
     /// The elements of scratch memory that each tile needs while it runs.
     pub fn scratch_len(&self) -> usize {
-        match self.weights {
-            Weights::Packed(_) => self.task.plan.scratch_len(),
-            Weights::Unpacked(_) => self.task.plan.scratch_len_unpacked(),
-        }
+        scratch_len(self.task.plan, &self.weights)
     }
+}
 
-    fn check_scratch(&self, scratch: &[f32]) -> Result<(), Error> {
-        Error::check_len(Field::Scratch, self.scratch_len(), scratch.len())
-    }
-
-    fn whole(&self) -> Part {
-        let geometry = &self.task.plan.geometry;
-        Part { pixels: 0..geometry.pixels(), panels: 0..panels(geometry) }
-    }
-
-    fn tile(&mut self, part: Part) -> Tile<'_> {
-        Tile { job: self, part }
+fn scratch_len(plan: &Plan, weights: &Weights) -> usize {
+    match weights {
+        Weights::Packed(_) => plan.scratch_len(),
+        Weights::Unpacked(_) => plan.scratch_len_unpacked(),
     }
 }
 
@@ -195,7 +210,7 @@ impl<'a> Iterator for Tiles<'a> {
         }
         let (pixel_part, panel_part) = (self.next / self.panel_parts, self.next % self.panel_parts);
         self.next += 1;
-        let whole = self.job.whole();
+        let whole = self.job.task.plan.whole();
         let units = whole.pixels.end / self.pixel_unit;
         let pixels = |part| cut(units, self.pixel_parts, part) * self.pixel_unit;
         let panels = |part| cut(whole.panels.end, self.panel_parts, part);
@@ -231,29 +246,45 @@ impl Tile<'_> {
     /// # Errors
     /// Scratch memory of fewer than [`Job::scratch_len`] elements; the output is then untouched.
     pub fn run(self, scratch: &mut [f32]) -> Result<(), Error> {
-        self.job.check_scratch(scratch)?;
-        let task = &self.job.task;
-        let plan = &task.plan;
-        let (panels, sums): (_, &mut [f32]) = match self.job.weights {
+        // SAFETY: `Plan::job` checked the task with these weights; the job holds the output exclusively,
+        // and its tiles are disjoint, as are the elements that the plan's output strides tell apart.
+        unsafe { self.job.task.run_part(&self.job.weights, self.part, scratch) }
+    }
+}
+
+impl Task<'_> {
+    /// Computes a part of the output, if the scratch memory will do.
+    ///
+    /// # Safety
+    /// [`Plan::check`] has accepted the task with these weights, `part` lies inside the output, and no other
+    /// thread accesses its elements meanwhile.
+    unsafe fn run_part(
+        &self,
+        weights: &Weights,
+        part: Part,
+        scratch: &mut [f32],
+    ) -> Result<(), Error> {
+        let plan = self.plan;
+        Error::check_len(Field::Scratch, scratch_len(plan, weights), scratch.len())?;
+        let (panels, sums): (_, &mut [f32]) = match weights {
             Weights::Packed(packed) => {
                 (WeightPanels::Packed { panels: packed.panels_for(plan)?, first_panel: 0 }, scratch)
             }
             Weights::Unpacked(weights) => match plan.layout {
                 Layout::Nchw => (WeightPanels::Unpacked(weights), &mut []),
                 Layout::Nhwc => {
-                    let first_panel = self.part.panels.start;
-                    let len = self.part.panels.len() * plan.geometry.chain() * LANES_PER_PANEL;
+                    let first_panel = part.panels.start;
+                    let len = part.panels.len() * plan.geometry.chain() * LANES_PER_PANEL;
                     let (sums, blob) = scratch.split_at_mut(plan.scratch_len());
                     let panels = &mut blob[..len];
-                    pack_panels(&plan.geometry, weights, self.part.panels.clone(), panels);
+                    pack_panels(&plan.geometry, weights, part.panels.clone(), panels);
                     (WeightPanels::Packed { panels, first_panel }, sums)
                 }
             },
         };
-        // SAFETY: `Plan::job` checked slices, weights and bounds against the plan, whose `isa` is
-        // available; the job holds the output exclusively, and its tiles are disjoint, as are the
-        // elements that the plan's output strides tell apart.
-        unsafe { task.run(panels, self.part, sums) };
+        // SAFETY: `Plan::check` checked slices, weights and bounds against the plan, whose `isa` is
+        // available; scratch memory was checked above.
+        unsafe { self.run(panels, part, sums) };
         Ok(())
     }
 }

@@ -36,6 +36,15 @@ fn expected(triples: &[Triple]) -> Vec<f32> {
     triples.iter().map(|[x, w, acc]| x.mul_add(*w, *acc)).collect()
 }
 
+type Fma = fn(f32, f32, f32) -> f32;
+
+/// Every way there is, whichever this machine takes.
+const SOFTWARE: [(&str, Fma); 3] = [
+    ("fma", numerics::fma),
+    ("fma_in_f64", numerics::fma_in_f64),
+    ("fma_in_integers", numerics::fma_in_integers),
+];
+
 /// Two roundings instead of one: what a careless implementation computes.
 fn rounded_twice([x, w, acc]: Triple) -> f32 {
     (f64::from(x) * f64::from(w) + f64::from(acc)) as f32
@@ -53,12 +62,14 @@ fn check(triples: &[Triple]) -> usize {
     check_alone(&triples[..triples.len().div_ceil(STEP)]);
     for (triple, expected) in triples.iter().zip(expected) {
         let [x, w, acc] = *triple;
-        let found = numerics::fma(x, w, acc);
-        assert!(
-            same(found, expected),
-            "fma({x:e}, {w:e}, {acc:e}) = {found:e}, expected {expected:e}; bits {:08x?}",
-            triple.map(f32::to_bits)
-        );
+        for (name, fma) in SOFTWARE {
+            let found = fma(x, w, acc);
+            assert!(
+                same(found, expected),
+                "{name}({x:e}, {w:e}, {acc:e}) = {found:e}, expected {expected:e}; bits {:08x?}",
+                triple.map(f32::to_bits)
+            );
+        }
         hard += usize::from(!same(rounded_twice(*triple), expected));
     }
     hard

@@ -307,6 +307,32 @@ fn blobs_that_are_damaged() {
     );
 }
 
+/// What a machine of the other byte order wrote is refused, and accepted with its words reversed.
+#[test]
+fn blobs_in_the_other_byte_order() {
+    let plan = Conv2d::new(5, 18, [2, 2]).plan(Layout::Nchw, 1, [4, 4]).unwrap();
+    let mut blob = vec![0.0; plan.packed_len()];
+    plan.pack(&fill(plan.weights_len(), 2), &mut blob).unwrap();
+
+    let words: Vec<u32> = blob.iter().map(|word| word.to_bits().swap_bytes()).collect();
+    let error = PackedWeights::from_bytes(&plan, bytemuck::cast_slice(&words)).unwrap_err();
+    let (magic, reversed) = (u32::from_le_bytes(*b"tapw"), u32::from_be_bytes(*b"tapw"));
+    let expected = (Expected::Exactly(magic as usize), Found::Count(reversed as usize));
+    assert_eq!(parts(error), (Field::PackedMagic, expected.0, expected.1));
+
+    let words: Vec<u32> = words.iter().map(|word| word.swap_bytes()).collect();
+    let packed = PackedWeights::from_bytes(&plan, bytemuck::cast_slice(&words)).unwrap();
+    assert_eq!(bits(packed.as_slice()), bits(&blob));
+
+    // Little-endian bytes, as they lie in files, on whatever machine.
+    let file: Vec<u8> = blob.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
+    assert_eq!(&file[..4], b"tapw");
+    let words: Vec<u32> =
+        file.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    let packed = PackedWeights::from_bytes(&plan, bytemuck::cast_slice(&words)).unwrap();
+    assert_eq!(bits(packed.as_slice()), bits(&blob));
+}
+
 #[test]
 fn blobs_that_are_truncated_or_misaligned() {
     let plan = Conv2d::new(5, 18, [2, 2]).plan(Layout::Nchw, 1, [4, 4]).unwrap();

@@ -78,8 +78,28 @@ const SIZES: Sizes = {
     sizes
 };
 
-/// A file of another length is an error of the compiler.
 static TRAINED: [f32; SIZES.parameters] = from_little_endian(include_bytes!("weights.bin"));
+
+/// The weights and the bias of each layer.
+static PARAMETERS: [[&[f32]; 2]; LAYERS.len()] = {
+    let mut layers = [[&[] as &[f32]; 2]; LAYERS.len()];
+    let mut rest = TRAINED.as_slice();
+    let mut layer = 0;
+    while layer < LAYERS.len() {
+        let (here, behind) = rest.split_at(LAYERS[layer].parameters(true));
+        let (weights, bias) = here.split_at(LAYERS[layer].parameters(false));
+        layers[layer] = [weights, bias];
+        rest = behind;
+        layer += 1;
+    }
+    layers
+};
+
+/// FNV-1a, 64 bits, of nothing.
+pub const CHECKSUM_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
+/// Of the logits of all test images: what every machine computes, as long as the order of the
+/// additions (`tapwise::CHANNEL_BLOCK`) is the same.
+pub const CHECKSUM: u64 = 0x9feb_374c_f631_d43f;
 
 /// What a run writes to, for as long as it lasts; 16 KiB and the scratch memory.
 pub struct Memory {
@@ -102,7 +122,7 @@ impl Memory {
 /// Packs the trained weights; once, for whatever number of networks.
 pub fn pack(packed: &mut [f32; PACKED_LEN]) -> Result<(), Error> {
     let mut begin = 0;
-    for (plan, [weights, _]) in NCHW.iter().zip(trained()) {
+    for (plan, [weights, _]) in NCHW.iter().zip(&PARAMETERS) {
         plan.pack(weights, &mut packed[begin..])?;
         begin += plan.packed_len();
     }
@@ -112,13 +132,20 @@ pub fn pack(packed: &mut [f32; PACKED_LEN]) -> Result<(), Error> {
 /// The layers, ready to run.
 pub struct Network<'a> {
     plans: [Plan; LAYERS.len()],
-    packed: &'a [f32; PACKED_LEN],
+    packed: [&'a [f32]; LAYERS.len()],
 }
 
 impl<'a> Network<'a> {
     /// The network of [`NCHW`] or [`NHWC`] with weights from [`pack`], on the fastest path.
-    pub fn new(plans: [Plan; LAYERS.len()], packed: &'a [f32; PACKED_LEN]) -> Network<'a> {
-        Network { plans, packed }
+    pub const fn new(plans: [Plan; LAYERS.len()], packed: &'a [f32; PACKED_LEN]) -> Network<'a> {
+        let mut layers = [&[] as &[f32]; LAYERS.len()];
+        let mut rest = packed.as_slice();
+        let mut layer = 0;
+        while layer < LAYERS.len() {
+            (layers[layer], rest) = rest.split_at(plans[layer].packed_len());
+            layer += 1;
+        }
+        Network { plans, packed: layers }
     }
 
     /// The same network on this path.
@@ -129,7 +156,8 @@ impl<'a> Network<'a> {
         Ok(self)
     }
 
-    /// The logits of an image. `observe` sees the output of each layer, in the layout of its plan.
+    /// The logits of an image. `observe` sees the memory that the output of each layer
+    /// begins, in the layout of its plan.
     pub fn run(
         &self,
         image: &Image,
@@ -141,16 +169,15 @@ impl<'a> Network<'a> {
         for (value, pixel) in x.iter_mut().zip(image) {
             *value = f32::from(*pixel) / 16.0;
         }
-        let mut packed = &self.packed[..];
-        for ((layer, plan), [_, bias]) in LAYERS.iter().zip(&self.plans).zip(trained()) {
+        let layers = LAYERS.iter().zip(&self.plans).zip(&self.packed).zip(&PARAMETERS);
+        for (((layer, plan), packed), [_, bias]) in layers {
             let weights = PackedWeights::from_slice(plan, packed)?;
             let mut epilogue = Epilogue::new().bias(bias).activation(layer.activation);
             if layer.residual {
                 epilogue = epilogue.residual(x);
             }
             plan.run(x, weights, epilogue, scratch, y)?;
-            observe(plan, &y[..plan.output_len()]);
-            packed = &packed[plan.packed_len()..];
+            observe(plan, y);
             core::mem::swap(&mut x, &mut y);
         }
         let mut logits = [0.0; CLASSES];
@@ -159,15 +186,21 @@ impl<'a> Network<'a> {
     }
 }
 
+/// The checksum of the logits so far, and of these: FNV-1a over their little-endian bytes.
+pub fn checksum(so_far: u64, logits: &[f32; CLASSES]) -> u64 {
+    let bytes = logits.iter().flat_map(|logit| logit.to_bits().to_le_bytes());
+    bytes.fold(so_far, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
 /// The digit whose logit is the largest.
 pub fn digit(logits: &[f32; CLASSES]) -> u8 {
-    let mut best = 0;
+    let mut best = (0, logits[0]);
     for (digit, logit) in (0..).zip(logits) {
-        if *logit > logits[usize::from(best)] {
-            best = digit;
+        if *logit > best.1 {
+            best = (digit, *logit);
         }
     }
-    best
+    best.0
 }
 
 impl Layer {
@@ -218,21 +251,12 @@ const fn larger(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// The weights and the bias of each layer.
-fn trained() -> impl Iterator<Item = [&'static [f32]; 2]> {
-    let mut rest = &TRAINED[..];
-    LAYERS.iter().map(move |layer| {
-        let (here, behind) = rest.split_at(layer.parameters(true));
-        rest = behind;
-        let (weights, bias) = here.split_at(layer.parameters(false));
-        [weights, bias]
-    })
-}
-
-const fn from_little_endian(bytes: &[u8; 4 * SIZES.parameters]) -> [f32; SIZES.parameters] {
-    let mut values = [0.0; SIZES.parameters];
+/// A slice of another length is an error of the compiler.
+pub const fn from_little_endian<const LEN: usize>(bytes: &[u8]) -> [f32; LEN] {
+    assert!(bytes.len() == 4 * LEN);
+    let mut values = [0.0; LEN];
     let mut at = 0;
-    while at < SIZES.parameters {
+    while at < LEN {
         let word = [bytes[4 * at], bytes[4 * at + 1], bytes[4 * at + 2], bytes[4 * at + 3]];
         values[at] = f32::from_le_bytes(word);
         at += 1;

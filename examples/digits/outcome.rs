@@ -1,6 +1,6 @@
 //! Everything a network computes for a set of images, to be compared bit by bit.
 
-use crate::network::{CLASSES, Image, LAYERS, Memory, NCHW, Network};
+use crate::network::{self, CLASSES, Image, LAYERS, Memory, NCHW, Network};
 use tapwise::{Error, Plan};
 
 /// The outputs of all layers for all images.
@@ -36,12 +36,9 @@ impl Outcome {
         Some(format!("{}: {theirs:08x}, not {ours:08x}", self.place(at)))
     }
 
-    /// FNV-1a, 64 bits, over the little-endian bytes of all logits.
+    /// Of all logits.
     pub fn checksum(&self) -> u64 {
-        let bytes = self.logits.iter().flatten().flat_map(|logit| logit.to_bits().to_le_bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        self.logits.iter().fold(network::CHECKSUM_OF_NOTHING, network::checksum)
     }
 
     fn place(&self, at: usize) -> String {
@@ -66,7 +63,7 @@ impl Outcome {
 fn append_in_nchw_order(plan: &Plan, y: &[f32], bits: &mut Vec<u32>) {
     let [_, height, width] = plan.output_size();
     let strides = plan.output_strides();
-    for channel in 0..y.len() / (height * width) {
+    for channel in 0..plan.output_len() / (height * width) {
         for row in 0..height {
             for column in 0..width {
                 let at = channel * strides.channel + row * strides.row + column * strides.pixel;

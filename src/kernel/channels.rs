@@ -19,8 +19,8 @@
 //!
 //! Where a tap lies inside for some pixels of a tile only, the others multiply by zero.
 
-use super::finish::{MOST_PIXELS, Outputs};
-use super::walk::{Row, Rows, input_offset, taps_inside};
+use super::finish::Outputs;
+use super::walk::{Row, Rows, divide, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
@@ -29,7 +29,7 @@ use crate::simd::{Kernel, MOST_LANES, Simd};
 use core::ops::Range;
 
 pub(super) struct Run<'a> {
-    pub task: &'a Task,
+    pub task: &'a Task<'a>,
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
@@ -38,15 +38,16 @@ pub(super) struct Run<'a> {
 impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let plan = &self.task.plan;
+        let plan = self.task.plan;
         let geometry = &plan.geometry;
         let width = geometry.output[2];
-        let block = (plan.pixel_block / width).max(1) * width;
+        let block = divide(plan.pixel_block, width).0.max(1) * width;
         let panel_len = geometry.chain() * LANES_PER_PANEL;
         let mut first_pixel = self.part.pixels.start;
         while first_pixel < self.part.pixels.end {
             // Blocks end where rows do.
-            let end = self.part.pixels.end.min((first_pixel / width * width) + block);
+            let row_start = first_pixel - divide(first_pixel, width).1;
+            let end = self.part.pixels.end.min(row_start + block);
             for panel in self.part.panels.clone() {
                 let first_channel = panel * LANES_PER_PANEL;
                 let channels = LANES_PER_PANEL.min(geometry.out_channels - first_channel);
@@ -54,7 +55,7 @@ impl Kernel for Run<'_> {
                 while lane < channels {
                     let vector = Vector {
                         task: self.task,
-                        outputs: Outputs::of(self.task),
+                        outputs: &self.task.outputs,
                         weights: self
                             .panels
                             .as_ptr()
@@ -73,8 +74,8 @@ impl Kernel for Run<'_> {
 
 /// The output channels of a vector.
 struct Vector<'a> {
-    task: &'a Task,
-    outputs: Outputs,
+    task: &'a Task<'a>,
+    outputs: &'a Outputs,
     /// The first step of the chain, at the vector's lanes.
     weights: *const f32,
     first: usize,
@@ -90,6 +91,18 @@ trait Spread {
     const DEPTHWISE: bool;
     /// The input of each lane, `p` being at channel `channel` of the first lane's group.
     unsafe fn load<S: Simd>(&self, simd: S, p: *const f32, channel: usize) -> S::V;
+}
+
+/// One lane, whatever its group.
+struct OneLane;
+
+impl Spread for OneLane {
+    const DEPTHWISE: bool = false;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, simd: S, p: *const f32, _channel: usize) -> S::V {
+        // SAFETY: the input holds this channel of the lane's group.
+        unsafe { simd.load(p) }
+    }
 }
 
 /// Depthwise, a full vector: as it lies.
@@ -157,10 +170,13 @@ impl Vector<'_> {
     /// Chooses how the lanes get their input.
     #[inline(always)]
     fn spread<S: Simd>(&self, simd: S, pixels: Range<usize>) {
-        let plan = &self.task.plan;
+        let plan = self.task.plan;
         let geometry = &plan.geometry;
+        if S::LANES == 1 {
+            return self.rows(simd, &OneLane, pixels);
+        }
         let channels_adjoin = plan.input.channel == 1;
-        if geometry.is_plain_depthwise() && (channels_adjoin || S::LANES == 1) {
+        if geometry.is_plain_depthwise() && channels_adjoin {
             return if self.count == S::LANES {
                 self.rows(simd, &Adjoining, pixels)
             } else {
@@ -172,7 +188,8 @@ impl Vector<'_> {
         let mut index = [0; MOST_LANES];
         let mut span = 0;
         for lane in 0..self.count {
-            let groups = (self.first + lane) / out_per_group - self.first / out_per_group;
+            let group = |channel: usize| divide(channel, out_per_group).0;
+            let groups = group(self.first + lane) - group(self.first);
             let channel = groups * in_per_group;
             offsets[lane] = channel * plan.input.channel;
             index[lane] = channel as u32;
@@ -197,17 +214,17 @@ impl Vector<'_> {
     /// Cuts the row into tiles of at most two sizes.
     #[inline(always)]
     fn row<S: Simd, L: Spread>(&self, simd: S, spread: &L, row: &Row) {
-        let plan = &self.task.plan;
+        let plan = self.task.plan;
         let geometry = &plan.geometry;
         let start = row.pixel.window_start(geometry);
-        let group = self.first / geometry.out_per_group();
+        let (group, _) = divide(self.first, geometry.out_per_group());
         let group = self
             .task
             .input
             .wrapping_add(group * geometry.in_per_group() * plan.input.channel)
             .wrapping_add(row.pixel.image * plan.input.batch);
-        let tiles = row.count.div_ceil(MOST_PIXELS);
-        let (pixels, larger) = (row.count / tiles, row.count % tiles);
+        let tiles = row.count.div_ceil(S::ROW_PIXELS);
+        let (pixels, larger) = divide(row.count, tiles);
         let mut in_row = TilesInRow {
             vector: self,
             spread,
@@ -268,7 +285,9 @@ impl<L: Spread> TilesInRow<'_, L> {
         }
         match self.pixels {
             1 => simd.enter(Body::<L, 1, 0>(self)),
+            _ if S::ROW_PIXELS <= 1 => {}
             2 => simd.enter(Body::<L, 2, 0>(self)),
+            _ if S::ROW_PIXELS <= 2 => {}
             3 => simd.enter(Body::<L, 3, 0>(self)),
             4 => simd.enter(Body::<L, 4, 0>(self)),
             5 => simd.enter(Body::<L, 5, 0>(self)),
@@ -299,7 +318,7 @@ impl<L: Spread, const PIXELS: usize, const WIDTH: usize> Kernel for Body<'_, L, 
     fn run<S: Simd>(self, simd: S) {
         let row = self.0;
         let vector = row.vector;
-        let plan = &vector.task.plan;
+        let plan = vector.task.plan;
         let geometry = &plan.geometry;
         // SAFETY: the bias has a value for each lane.
         let bias = unsafe {

@@ -7,7 +7,7 @@
 //! is none the wiser.
 
 use super::Task;
-use super::walk::{Pixel, input_offset};
+use super::walk::{Pixel, divide, input_offset};
 use crate::plan::{Plan, Strides};
 use core::ops::Range;
 
@@ -15,22 +15,27 @@ use core::ops::Range;
 /// plane. What it sees fits `copied_channel_stride`.
 pub(super) fn block_end(plan: &Plan, first: usize, end: usize) -> usize {
     let [_, height, width] = plan.geometry.output;
-    let column = first % width;
+    let (_, column) = divide(first, width);
     let (count, limit) = if column > 0 || plan.pixel_block < width {
         (plan.pixel_block, first - column + width)
     } else {
         let plane = height * width;
-        (plan.pixel_block / width * width, first - first % plane + plane)
+        (divide(plan.pixel_block, width).0 * width, first - divide(first, plane).1 + plane)
     };
     end.min(first + count).min(limit)
 }
 
-/// The task on a copy of what `pixels`, a block as of [`block_end`], see of the input.
+/// Copies what `pixels`, a block as of [`block_end`], see of the input: where its first element would
+/// lie, and the strides.
 ///
 /// # Safety
 /// The task's input is valid, and `scratch` has `plan.scratch_len` elements.
-pub(super) unsafe fn on_copied_input(task: &Task, pixels: Range<usize>, scratch: *mut f32) -> Task {
-    let plan = &task.plan;
+pub(super) unsafe fn copy_input(
+    task: &Task,
+    pixels: Range<usize>,
+    scratch: *mut f32,
+) -> (*const f32, Strides) {
+    let plan = task.plan;
     let geometry = &plan.geometry;
     let from = &plan.input;
     let (first, last) = (Pixel::of(geometry, pixels.start), Pixel::of(geometry, pixels.end - 1));
@@ -81,8 +86,5 @@ pub(super) unsafe fn on_copied_input(task: &Task, pixels: Range<usize>, scratch:
         }
     }
     let origin = [depth.start as isize, height.start as isize, width.start as isize];
-    let mut copy = *task;
-    copy.input = scratch.cast_const().wrapping_offset(-input_offset(&to, origin));
-    copy.plan.input = to;
-    copy
+    (scratch.cast_const().wrapping_offset(-input_offset(&to, origin)), to)
 }

@@ -29,13 +29,15 @@ mod body;
 use body::enter_tile;
 
 use super::finish::{FinishStrip, MOST_PIXELS, Outputs};
-use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset, taps_inside};
+use super::walk::{
+    Pixel, columns_alike, count_in_columns, divide, even_piece, input_offset, taps_inside,
+};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::{Plan, Strides, WIDEST_TILE};
 use crate::shape::{Geometry, Layout};
-use crate::simd::{Kernel, Simd};
+use crate::simd::{HAS_VECTORS, Kernel, Simd};
 use core::ops::Range;
 
 /// Where there is padding, rows of this many pixels are cut into tiles of their own, so that tiles
@@ -43,7 +45,7 @@ use core::ops::Range;
 const OWN_TILES: usize = 5;
 
 pub(super) struct Run<'a> {
-    pub task: &'a Task,
+    pub task: &'a Task<'a>,
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
@@ -69,16 +71,15 @@ impl Kernel for Run<'_> {
         let out_per_group = geometry.out_per_group();
         let panels_per_group = out_per_group.div_ceil(LANES_PER_PANEL);
         let in_per_group = geometry.in_per_group();
-        let steps = [
-            Steps::of(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group)),
-            Steps::of(geometry, &plan.input, in_per_group % CHANNEL_BLOCK),
-        ];
+        let mut steps = [Steps::NONE; 2];
+        steps[0].fill(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group));
+        steps[1].fill(geometry, &plan.input, in_per_group % CHANNEL_BLOCK);
         let mut first_pixel = self.part.pixels.start;
         while first_pixel < self.part.pixels.end {
             let end = self.part.pixels.end.min(first_pixel + plan.pixel_block);
             let mut panel = self.part.panels.start;
             while panel < self.part.panels.end {
-                let group = panel / panels_per_group;
+                let (group, _) = divide(panel, panels_per_group);
                 let end_of_group = (group + 1) * panels_per_group;
                 let end_panel = end_of_group.min(self.part.panels.end);
                 let first_of_group = group * panels_per_group;
@@ -146,7 +147,7 @@ impl Run<'_> {
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
             bias: task.bias,
             channels: channels.count,
-            outputs: &Outputs::of(task),
+            outputs: &task.outputs,
         };
         let first_channel = channels.group * geometry.out_per_group() + channels.first;
         if !task.bias.is_null() {
@@ -162,17 +163,16 @@ impl Run<'_> {
         while first < units {
             let end = units.min(first + segment);
             layer.units = first..end;
-            layer.first_channel = first / taps * CHANNEL_BLOCK;
-            layer.first_tap = first % taps;
+            let (block, tap) = divide(first, taps);
+            layer.first_channel = block * CHANNEL_BLOCK;
+            layer.first_tap = tap;
             layer.first = first == 0;
             layer.last = end == units;
             layer.prefetches = layer.first && layer.last && sees_first && plan.prefetches;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut layer, channel_offset);
             // The next segment's weights lie behind this one's.
-            layer.weights = layer.weights.wrapping_add(
-                steps_before(geometry, end / taps, end % taps) * LANES_PER_PANEL
-                    - steps_before(geometry, first / taps, first % taps) * LANES_PER_PANEL,
-            );
+            let steps = steps_before(geometry, end) - steps_before(geometry, first);
+            layer.weights = layer.weights.wrapping_add(steps * LANES_PER_PANEL);
             first = end;
         }
     }
@@ -188,7 +188,7 @@ impl Run<'_> {
         channel_offset: usize,
     ) {
         let geometry = layer.geometry;
-        let most = S::TILE_PIXELS[vectors - 1];
+        let most = S::TILE_PIXELS.get(vectors - 1).copied().unwrap_or(1);
         let mut done = 0;
         let mut columns = 0..0;
         while columns.end < geometry.output[2] {
@@ -225,14 +225,14 @@ impl Run<'_> {
                 while in_strip < strip {
                     let count = even_piece(strip - in_strip, most);
                     tile.sums = sums.wrapping_add(in_strip * WIDEST_TILE);
-                    tile.place(&self.task.plan, channel_offset, &mut next, count, &columns);
+                    tile.place(self.task.plan, channel_offset, &mut next, count, &columns);
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
                 }
-                if layer.in_strips && layer.last {
+                if S::LANES > 1 && layer.in_strips && layer.last {
                     simd.enter(FinishStrip {
                         outputs: layer.outputs,
-                        plan: &self.task.plan,
+                        plan: self.task.plan,
                         sums,
                         channels: layer.channels,
                         channel_offset,
@@ -257,9 +257,10 @@ fn strip_of(most: usize, offset: usize, run: usize) -> usize {
     if long == run || run - long >= LINE { long } else { even_piece(run, most) }
 }
 
-/// The steps of the chain before a tap of a channel block.
+/// The steps of the chain before a (channel block, tap) pair.
 #[inline(always)]
-fn steps_before(geometry: &Geometry, block: usize, tap: usize) -> usize {
+fn steps_before(geometry: &Geometry, unit: usize) -> usize {
+    let (block, tap) = divide(unit, geometry.taps());
     let channel = (block * CHANNEL_BLOCK).min(geometry.in_per_group());
     let channels = CHANNEL_BLOCK.min(geometry.in_per_group() - channel);
     channel * geometry.taps() + tap * channels
@@ -328,35 +329,34 @@ struct Steps {
     in_fours: bool,
 }
 
-/// Three rows of three taps of a channel block.
-const STEPS: usize = 144;
+/// Three rows of three taps of a channel block, or one tap where the stack is small.
+const STEPS: usize = if HAS_VECTORS { 9 * CHANNEL_BLOCK } else { CHANNEL_BLOCK };
 
 impl Steps {
+    const NONE: Steps =
+        Steps { offsets: [0; STEPS], count: 0, advance: 0, rows: 0, in_fours: false };
+
     /// For a block of `channels`. Where there is one tap, blocks follow each other without a
     /// seam, and a run takes as many channels as there is room for.
     #[inline(always)]
-    fn of(geometry: &Geometry, strides: &Strides, channels: usize) -> Steps {
+    fn fill(&mut self, geometry: &Geometry, strides: &Strides, channels: usize) {
         let to_channel = strides.channel as isize;
         let [_, to_row, to_tap] = tap_steps(geometry, strides);
         let one_tap = geometry.taps() == 1;
         let channels = if one_tap { STEPS } else { channels.max(1) };
         let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
-        let row = taps * channels;
-        let rows =
-            if taps < geometry.kernel[2] { 1 } else { (STEPS / row).min(geometry.kernel[1]) };
-        let mut steps = Steps {
-            offsets: [0; STEPS],
-            count: row,
-            advance: if one_tap {
-                to_channel.wrapping_mul(STEPS as isize)
-            } else {
-                to_tap.wrapping_mul(taps as isize)
-            },
-            rows,
-            in_fours: to_channel == 1 && channels.is_multiple_of(4),
+        self.count = taps * channels;
+        self.advance = if one_tap {
+            to_channel.wrapping_mul(STEPS as isize)
+        } else {
+            to_tap.wrapping_mul(taps as isize)
         };
-        let mut places = steps.offsets.iter_mut();
-        for row in 0..rows as isize {
+        let whole_row = taps == geometry.kernel[2];
+        let most_rows = if whole_row { divide(STEPS, self.count).0 } else { 1 };
+        self.rows = most_rows.min(geometry.kernel[1]);
+        self.in_fours = to_channel == 1 && channels.is_multiple_of(4);
+        let mut places = self.offsets.iter_mut();
+        for row in 0..self.rows as isize {
             for tap in 0..taps as isize {
                 let offset = to_row.wrapping_mul(row).wrapping_add(to_tap.wrapping_mul(tap));
                 for (channel, place) in places.by_ref().take(channels).enumerate() {
@@ -364,7 +364,6 @@ impl Steps {
                 }
             }
         }
-        steps
     }
 }
 
@@ -417,8 +416,10 @@ impl<'a> Tile<'a> {
             let end = count.min(pixel + columns.end - next.at[2]);
             next.at[2] += end - pixel;
             if end - pixel < count {
-                self.start[0][pixel..end].fill(start[0]);
-                self.start[1][pixel..end].fill(start[1]);
+                for same in pixel..end {
+                    self.start[0][same] = start[0];
+                    self.start[1][same] = start[1];
+                }
             }
             while pixel < end {
                 self.window[pixel] = window;

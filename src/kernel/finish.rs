@@ -1,18 +1,17 @@
 //! From finished chains to the output: residual, activation, canonical form, store.
 
-use super::Task;
 use super::walk::Pixel;
 use crate::epilogue::Activation;
 #[cfg(doc)]
 use crate::numerics;
 use crate::plan::{Plan, WIDEST_TILE};
-use crate::simd::{Kernel, MOST_LANES, Simd};
+use crate::simd::{HAS_VECTORS, Kernel, MOST_LANES, Simd};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-/// The part of a [`Task`] that outputs need.
+/// Where outputs go, and what becomes of them on the way.
 #[derive(Clone, Copy)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     output: *mut f32,
     residual: *const f32,
     function: Function,
@@ -34,20 +33,25 @@ enum Function {
 }
 
 impl Outputs {
-    #[inline(always)]
-    pub fn of(task: &Task) -> Outputs {
+    /// Of a plan; `residual` may be null.
+    pub fn new(
+        plan: &Plan,
+        output: *mut f32,
+        residual: *const f32,
+        activation: Activation,
+    ) -> Outputs {
         let (lower, upper) = (f32::NEG_INFINITY, f32::INFINITY);
         Outputs {
-            output: task.output,
-            residual: task.residual,
-            function: match task.activation {
+            output,
+            residual,
+            function: match activation {
                 Activation::None => Function::Clamp { lower, upper },
                 Activation::Relu => Function::Clamp { lower: 0.0, upper },
                 Activation::Clamp { lower, upper } => Function::Clamp { lower, upper },
                 Activation::LeakyRelu { slope } => Function::LeakyRelu { slope },
                 Activation::HardSwish => Function::HardSwish,
             },
-            channel_stride: task.plan.output.channel,
+            channel_stride: plan.output.channel,
         }
     }
 
@@ -139,10 +143,8 @@ impl Outputs {
                 simd.add(v, simd.load_strided(residual, stride as isize, 0, count))
             };
             simd.store(lanes.as_mut_ptr(), finish(simd, sum, self.function));
-            let mut lane = 0;
-            while lane < count {
-                *self.output.wrapping_add(offset + lane * stride) = lanes[lane];
-                lane += 1;
+            for (lane, value) in lanes.iter().enumerate().take(count) {
+                *self.output.wrapping_add(offset + lane * stride) = *value;
             }
         }
     }
@@ -197,7 +199,7 @@ pub(super) struct FinishTile<'a, const PIXELS: usize> {
 }
 
 /// The most pixels of a tile.
-pub(super) const MOST_PIXELS: usize = 8;
+pub(super) const MOST_PIXELS: usize = if HAS_VECTORS { 8 } else { 1 };
 
 impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
     #[inline(always)]

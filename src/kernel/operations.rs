@@ -3,7 +3,7 @@
 
 extern crate std;
 
-use super::Task;
+use super::{Outputs, Task};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::numerics;
@@ -160,8 +160,9 @@ fn every_operation_means_what_it_says() {
     let (input, output) = (core::ptr::null(), core::ptr::null_mut());
     for isa in Isa::ALL {
         if isa.is_available() {
-            let (bias, residual, activation) = (input, input, Activation::None);
-            Task { plan, isa, input, bias, residual, activation, output }.enter(Operations);
+            let (plan, input_strides) = (&plan, &plan.input);
+            let outputs = Outputs::new(plan, output, input, Activation::None);
+            Task { plan, isa, input, input_strides, bias: input, outputs }.enter(Operations);
         } else {
             let text =
                 std::format!("SKIPPED: this machine, or this build, has no {}\n", isa.name());

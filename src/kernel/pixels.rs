@@ -15,9 +15,9 @@
 //! Where every lane of a tile has a tap inside the input and the lanes are neighbours there,
 //! vectors are loaded as they lie; elsewhere only the lanes inside, and zeros for the rest.
 
-use super::copy::{block_end, on_copied_input};
+use super::copy::{block_end, copy_input};
 use super::finish::Outputs;
-use super::walk::{Row, Rows, div_ceil, input_offset, interior, taps_inside};
+use super::walk::{Row, Rows, div_ceil, divide, input_offset, interior, taps_inside};
 use super::{Part, Task, WeightPanels};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
@@ -25,7 +25,7 @@ use crate::simd::{Kernel, Simd};
 use core::ops::Range;
 
 pub(super) struct Run<'a> {
-    pub task: &'a Task,
+    pub task: &'a Task<'a>,
     pub weights: WeightPanels<'a>,
     pub part: Part,
     /// For a copy of the input.
@@ -35,7 +35,7 @@ pub(super) struct Run<'a> {
 impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let plan = &self.task.plan;
+        let plan = self.task.plan;
         let copies_input = plan.copies_input && matches!(self.weights, WeightPanels::Packed { .. });
         let mut first = self.part.pixels.start;
         while first < self.part.pixels.end {
@@ -43,7 +43,8 @@ impl Kernel for Run<'_> {
             if copies_input {
                 end = block_end(plan, first, self.part.pixels.end);
                 // SAFETY: the task's input is valid, and its scratch memory long enough.
-                let task = unsafe { on_copied_input(self.task, first..end, self.scratch) };
+                let (input, strides) = unsafe { copy_input(self.task, first..end, self.scratch) };
+                let task = Task { input, input_strides: &strides, ..*self.task };
                 self.block(simd, &task, first..end);
             } else {
                 self.block(simd, self.task, first..end);
@@ -62,7 +63,7 @@ impl Run<'_> {
             let (first, count) = panel_channels(geometry, panel);
             let mut channel = first;
             while channel < first + count {
-                let group = channel / out_per_group;
+                let (group, _) = divide(channel, out_per_group);
                 let left = (first + count).min((group + 1) * out_per_group) - channel;
                 let count = match left.min(S::PIXEL_CHANNELS) {
                     1 => 1,
@@ -73,7 +74,7 @@ impl Run<'_> {
                 };
                 let channels = Channels {
                     task,
-                    outputs: Outputs::of(task),
+                    outputs: &task.outputs,
                     weights: self.weights_of(panel, channel - first, channel),
                     group,
                     first: channel,
@@ -130,8 +131,8 @@ struct ChannelWeights {
 
 /// Output channels of one group that share tiles.
 struct Channels<'a> {
-    task: &'a Task,
-    outputs: Outputs,
+    task: &'a Task<'a>,
+    outputs: &'a Outputs,
     weights: ChannelWeights,
     group: usize,
     first: usize,
@@ -161,18 +162,19 @@ impl Channels<'_> {
     /// and one of what is left.
     #[inline(always)]
     fn row<S: Simd>(&self, simd: S, row: &Row, below: usize) {
-        let plan = &self.task.plan;
+        let plan = self.task.plan;
+        let strides = self.task.input_strides;
         let geometry = &plan.geometry;
         let start = row.pixel.window_start(geometry);
-        let step = geometry.stride[2].wrapping_mul(plan.input.pixel);
+        let step = geometry.stride[2].wrapping_mul(strides.pixel);
         let mut tile = Tile {
             channels: self,
             input: self
                 .task
                 .input
-                .wrapping_add(row.pixel.image * plan.input.batch)
-                .wrapping_add(self.group * geometry.in_per_group() * plan.input.channel)
-                .wrapping_offset(input_offset(&plan.input, start)),
+                .wrapping_add(row.pixel.image * strides.batch)
+                .wrapping_add(self.group * geometry.in_per_group() * strides.channel)
+                .wrapping_offset(input_offset(strides, start)),
             step,
             vector: VectorStep {
                 pixels: S::LANES,
@@ -188,7 +190,7 @@ impl Channels<'_> {
         if below > 1 {
             tile.vector = VectorStep {
                 pixels: 0,
-                input: geometry.stride[1].wrapping_mul(plan.input.row),
+                input: geometry.stride[1].wrapping_mul(strides.row),
                 output: plan.output.row,
             };
         }
@@ -262,7 +264,9 @@ impl Tile<'_> {
             ($channels:literal) => {
                 match vectors {
                     1 => simd.enter(Body::<$channels, 1>(self)),
+                    _ if S::PIXEL_VECTORS <= 1 && S::PIXEL_VECTORS_DEPTHWISE <= 1 => {}
                     2 => simd.enter(Body::<$channels, 2>(self)),
+                    _ if S::PIXEL_VECTORS <= 2 && S::PIXEL_VECTORS_DEPTHWISE <= 2 => {}
                     3 if S::PIXEL_VECTORS >= 3 || $channels == 1 => {
                         simd.enter(Body::<$channels, 3>(self));
                     }
@@ -276,6 +280,7 @@ impl Tile<'_> {
         }
         match self.channels.count {
             1 => with_vectors!(1),
+            _ if S::PIXEL_CHANNELS <= 1 => {}
             2 => with_vectors!(2),
             4 => with_vectors!(4),
             _ if S::PIXEL_CHANNELS <= 4 => {}
@@ -330,9 +335,9 @@ impl Tile<'_> {
         sums: &mut [[S::V; VECTORS]; CHANNELS],
     ) {
         use lanes::{ALL, ALTERNATE, APART, SOME};
-        let plan = &self.channels.task.plan;
+        let plan = self.channels.task.plan;
         let geometry = &plan.geometry;
-        let strides = &plan.input;
+        let strides = self.channels.task.input_strides;
         let weights = &self.channels.weights;
         let [depth, height] = &self.taps;
         let [_, kernel_height, kernel_width] = geometry.kernel;
@@ -412,7 +417,7 @@ impl Tile<'_> {
         column: isize,
         sums: &mut [[S::V; VECTORS]; CHANNELS],
     ) {
-        let stride = self.channels.task.plan.input.channel;
+        let stride = self.channels.task.input_strides.channel;
         let ChannelWeights { to_channel, to_output, .. } = self.channels.weights;
         let (before, until) = if LANES == lanes::ALL { (0, 0) } else { self.pixels_inside(column) };
         let (mut w, mut x) = (w, x);

@@ -16,9 +16,10 @@ impl Pixel {
     #[inline(always)]
     pub fn of(geometry: &Geometry, number: usize) -> Pixel {
         let [depth, height, width] = geometry.output;
-        let (rows, w) = (number / width, number % width);
-        let (planes, h) = (rows / height, rows % height);
-        Pixel { image: planes / depth, at: [planes % depth, h, w] }
+        let (rows, w) = divide(number, width);
+        let (planes, h) = divide(rows, height);
+        let (image, d) = divide(planes, depth);
+        Pixel { image, at: [d, h, w] }
     }
 
     /// The one after it, among those in `columns`.
@@ -85,10 +86,21 @@ pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Ran
     before.min(end)..end
 }
 
+/// The quotient and the remainder. No size of a plan is 0, but the compiler cannot know: an
+/// operator would carry the machinery of panics into programs that never panic.
+#[inline(always)]
+pub(crate) fn divide(a: usize, b: usize) -> (usize, usize) {
+    (a.checked_div(b).unwrap_or(0), a.checked_rem(b).unwrap_or(0))
+}
+
 /// Division is slow, and most steps are 1.
 #[inline(always)]
 pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
-    if b == 1 { a } else { a.div_ceil(b) }
+    if b == 1 {
+        return a;
+    }
+    let (quotient, rest) = divide(a, b);
+    quotient + usize::from(rest > 0)
 }
 
 /// The output places along an axis whose every tap lies inside the input, within `within`.
@@ -96,14 +108,14 @@ pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
 pub(crate) fn interior(geometry: &Geometry, axis: usize, within: Range<usize>) -> Range<usize> {
     let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
     let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
-    let first = padding.div_ceil(stride);
+    let first = div_ceil(padding, stride);
     // The last place p has p * stride - padding + reach <= size - 1.
     let end = match (geometry.input[axis] + padding).checked_sub(reach + 1) {
-        Some(last) => last / stride + 1,
+        Some(last) => divide(last, stride).0 + 1,
         None => 0,
     };
-    let end = end.clamp(within.start, within.end);
-    first.clamp(within.start, end)..end
+    let end = end.min(within.end).max(within.start);
+    first.max(within.start).min(end)..end
 }
 
 /// The most columns from `first` on whose windows have the same columns of taps inside the input.
@@ -133,8 +145,9 @@ pub(crate) fn count_in_columns(
     pixels: usize,
 ) -> usize {
     let width = geometry.output[2];
-    let in_last_row = (pixels % width).clamp(columns.start, columns.end) - columns.start;
-    pixels / width * (columns.end - columns.start) + in_last_row
+    let (rows, in_last_row) = divide(pixels, width);
+    let in_last_row = in_last_row.min(columns.end).max(columns.start) - columns.start;
+    rows * (columns.end - columns.start) + in_last_row
 }
 
 /// A run of pixels in one row of the output.
@@ -173,7 +186,7 @@ impl Rows {
     /// How many whole rows are left.
     #[inline(always)]
     pub fn whole_rows(&self, geometry: &Geometry) -> usize {
-        self.left / geometry.output[2]
+        divide(self.left, geometry.output[2]).0
     }
 
     /// Passes over `count` whole rows.
@@ -189,5 +202,5 @@ impl Rows {
 /// the next piece.
 #[inline(always)]
 pub(crate) fn even_piece(count: usize, most: usize) -> usize {
-    count.div_ceil(count.div_ceil(most))
+    div_ceil(count, div_ceil(count, most))
 }

@@ -42,6 +42,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
     const TILE_PIXELS: &'static [usize] = &[8, 6];
+    const ROW_PIXELS: usize = 8;
     const PIXEL_CHANNELS: usize = 6;
     const PIXEL_VECTORS: usize = 2;
     const PIXEL_VECTORS_DEPTHWISE: usize = 8;

@@ -36,6 +36,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 4;
     const TILE_PIXELS: &'static [usize] = &[8, 8, 8, 6];
+    const ROW_PIXELS: usize = 8;
     const PIXEL_CHANNELS: usize = 8;
     const PIXEL_VECTORS: usize = 3;
     const PIXEL_VECTORS_DEPTHWISE: usize = 8;

@@ -30,6 +30,7 @@ impl Simd for Neon {
     const TILE_VECTORS: usize = 4;
     const TILE_PIXELS: &'static [usize] = &[8, 8, 6, 5];
     const STEPS_IN_FOURS: bool = true;
+    const ROW_PIXELS: usize = 8;
     const PIXEL_CHANNELS: usize = 6;
     const PIXEL_VECTORS: usize = 4;
     const PIXEL_VECTORS_DEPTHWISE: usize = 8;

@@ -103,6 +103,7 @@ impl Simd for Portable {
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 2;
     const TILE_PIXELS: &'static [usize] = &[6, 6];
+    const ROW_PIXELS: usize = 8;
     const PIXEL_CHANNELS: usize = 4;
     const PIXEL_VECTORS: usize = 2;
     const PIXEL_VECTORS_DEPTHWISE: usize = 4;

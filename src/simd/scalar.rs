@@ -4,15 +4,22 @@ use super::{Kernel, MOST_LANES, Simd};
 use crate::numerics;
 
 /// The fused multiply-add in software.
+#[allow(dead_code)] // microcontrollers that have the instruction leave it out
 #[derive(Clone, Copy)]
 pub(crate) struct ScalarSoft;
 
 /// The fused multiply-add of the machine.
-#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 #[derive(Clone, Copy)]
 pub(crate) struct ScalarFma(());
 
-#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 impl ScalarFma {
     /// # Safety
     /// The machine has a fused multiply-add; on x86 that is AVX and FMA.
@@ -49,27 +56,32 @@ impl ScalarFma {
     }
 }
 
+#[allow(dead_code)]
 impl ScalarSoft {
+    pub(crate) const SOFTWARE: bool = true;
+
     #[inline(always)]
     fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
         numerics::fma(x, w, acc)
     }
 
-    #[inline(never)]
     fn enter<K: Kernel>(self, kernel: K) {
         kernel.run(self);
     }
 }
 
+/// The operations on one `f32`, for a type with `fma` and `enter`; tiles are at most `$channels`
+/// output channels times `$pixels` pixels.
 macro_rules! one_lane {
-    ($name:ident) => {
+    ($name:ident, $channels:literal x $pixels:literal) => {
         impl Simd for $name {
             const LANES: usize = 1;
-            const TILE_VECTORS: usize = 4;
-            const TILE_PIXELS: &'static [usize] = &[2, 2, 2, 2];
-            const PIXEL_CHANNELS: usize = 4;
-            const PIXEL_VECTORS: usize = 2;
-            const PIXEL_VECTORS_DEPTHWISE: usize = 2;
+            const TILE_VECTORS: usize = $channels;
+            const TILE_PIXELS: &'static [usize] = &[$pixels; $channels];
+            const ROW_PIXELS: usize = $pixels;
+            const PIXEL_CHANNELS: usize = $channels;
+            const PIXEL_VECTORS: usize = $pixels;
+            const PIXEL_VECTORS_DEPTHWISE: usize = $pixels;
 
             type V = f32;
             type Index = ();
@@ -181,6 +193,12 @@ macro_rules! one_lane {
     };
 }
 
-one_lane!(ScalarSoft);
-#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
-one_lane!(ScalarFma);
+#[allow(unused_imports)] // microcontrollers use it
+pub(super) use one_lane;
+
+one_lane!(ScalarSoft, 4 x 1);
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+one_lane!(ScalarFma, 4 x 2);

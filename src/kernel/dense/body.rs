@@ -16,6 +16,7 @@ pub(super) fn enter_tile<S: Simd>(simd: S, tile: &Tile, vectors: usize, pixels: 
         ($vectors:literal) => {
             match pixels {
                 1 => simd.enter(Body::<$vectors, 1>(tile)),
+                _ if S::TILE_PIXELS[$vectors - 1] <= 1 => {}
                 2 => simd.enter(Body::<$vectors, 2>(tile)),
                 _ if S::TILE_PIXELS[$vectors - 1] <= 2 => {}
                 3 => simd.enter(Body::<$vectors, 3>(tile)),
