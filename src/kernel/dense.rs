@@ -71,9 +71,11 @@ impl Kernel for Run<'_> {
         let out_per_group = geometry.out_per_group();
         let panels_per_group = out_per_group.div_ceil(LANES_PER_PANEL);
         let in_per_group = geometry.in_per_group();
-        let mut steps = [Steps::NONE; 2];
+        let mut steps = [Steps::NONE; TABLES];
         steps[0].fill(geometry, &plan.input, CHANNEL_BLOCK.min(in_per_group));
-        steps[1].fill(geometry, &plan.input, in_per_group % CHANNEL_BLOCK);
+        if TABLES > 1 {
+            steps[TABLES - 1].fill(geometry, &plan.input, in_per_group % CHANNEL_BLOCK);
+        }
         let mut first_pixel = self.part.pixels.start;
         while first_pixel < self.part.pixels.end {
             let end = self.part.pixels.end.min(first_pixel + plan.pixel_block);
@@ -114,7 +116,7 @@ impl Run<'_> {
         simd: S,
         pixels: Range<usize>,
         channels: &Channels,
-        steps: &[Steps; 2],
+        steps: &[Steps; TABLES],
     ) {
         let task = self.task;
         let plan = &task.plan;
@@ -136,9 +138,9 @@ impl Run<'_> {
             panel_len,
             in_per_group,
             full_blocks: &steps[0],
-            last_block: &steps[1],
+            last_block: &steps[TABLES - 1],
             taps: 0..0,
-            units: 0..0,
+            units: 0,
             first_channel: 0,
             first_tap: 0,
             first: false,
@@ -162,7 +164,7 @@ impl Run<'_> {
         let mut first = 0;
         while first < units {
             let end = units.min(first + segment);
-            layer.units = first..end;
+            layer.units = end - first;
             let (block, tap) = divide(first, taps);
             layer.first_channel = block * CHANNEL_BLOCK;
             layer.first_tap = tap;
@@ -280,8 +282,8 @@ struct Layer<'a> {
     last_block: &'a Steps,
     /// The columns of taps that lie inside the input, for the columns of the output at hand.
     taps: Range<usize>,
-    /// The segment: (channel block, tap) pairs, counted in the order of the chain.
-    units: Range<usize>,
+    /// How many (channel block, tap) pairs the segment has, in the order of the chain.
+    units: usize,
     /// The channel and the tap at which it begins.
     first_channel: usize,
     first_tap: usize,
@@ -317,44 +319,36 @@ struct Tile<'a> {
 }
 
 /// Where the steps along rows of taps read the input, from the first one: for as many rows as
-/// there is room for, or for part of one.
+/// there is room for, or for some taps of one.
 struct Steps {
     offsets: [isize; STEPS],
-    /// The most steps along a row.
-    count: usize,
-    /// From as many steps to the next.
-    advance: isize,
+    /// The most taps along a row.
+    taps: usize,
     rows: usize,
-    /// Whether each four of them, from the first of a run on, read neighbours.
-    in_fours: bool,
 }
 
 /// Three rows of three taps of a channel block, or one tap where the stack is small.
 const STEPS: usize = if HAS_VECTORS { 9 * CHANNEL_BLOCK } else { CHANNEL_BLOCK };
 
+/// One for full channel blocks, one for the last. With room for one tap, the last block's is the
+/// beginning of the other.
+const TABLES: usize = if HAS_VECTORS { 2 } else { 1 };
+
 impl Steps {
-    const NONE: Steps =
-        Steps { offsets: [0; STEPS], count: 0, advance: 0, rows: 0, in_fours: false };
+    const NONE: Steps = Steps { offsets: [0; STEPS], taps: 0, rows: 0 };
 
     /// For a block of `channels`. Where there is one tap, blocks follow each other without a
-    /// seam, and a run takes as many channels as there is room for.
+    /// seam, and the table has as many channels as there is room for.
     #[inline(always)]
     fn fill(&mut self, geometry: &Geometry, strides: &Strides, channels: usize) {
         let to_channel = strides.channel as isize;
         let [_, to_row, to_tap] = tap_steps(geometry, strides);
-        let one_tap = geometry.taps() == 1;
-        let channels = if one_tap { STEPS } else { channels.max(1) };
-        let taps = if one_tap { 1 } else { (STEPS / channels).min(geometry.kernel[2]) };
-        self.count = taps * channels;
-        self.advance = if one_tap {
-            to_channel.wrapping_mul(STEPS as isize)
-        } else {
-            to_tap.wrapping_mul(taps as isize)
-        };
+        let channels = if geometry.taps() == 1 { STEPS } else { channels.max(1) };
+        let taps = (STEPS / channels).min(geometry.kernel[2]);
         let whole_row = taps == geometry.kernel[2];
-        let most_rows = if whole_row { divide(STEPS, self.count).0 } else { 1 };
+        let most_rows = if whole_row { divide(STEPS, taps * channels).0 } else { 1 };
+        self.taps = taps;
         self.rows = most_rows.min(geometry.kernel[1]);
-        self.in_fours = to_channel == 1 && channels.is_multiple_of(4);
         let mut places = self.offsets.iter_mut();
         for row in 0..self.rows as isize {
             for tap in 0..taps as isize {
@@ -415,7 +409,7 @@ impl<'a> Tile<'a> {
             let mut offset = next.output_offset(&plan.output) + channel_offset;
             let end = count.min(pixel + columns.end - next.at[2]);
             next.at[2] += end - pixel;
-            if end - pixel < count {
+            if MOST_PIXELS > 1 && end - pixel < count {
                 for same in pixel..end {
                     self.start[0][same] = start[0];
                     self.start[1][same] = start[1];
@@ -446,7 +440,11 @@ impl<'a> Tile<'a> {
         while axis < 2 {
             // A window further on has its first taps inside no later, and its last ones earlier.
             let of_least = taps_inside(geometry, axis, least[axis]);
-            let of_most = taps_inside(geometry, axis, most[axis]);
+            let of_most = if MOST_PIXELS == 1 {
+                of_least.clone()
+            } else {
+                taps_inside(geometry, axis, most[axis])
+            };
             self.some[axis] = of_most.start.min(of_least.start)..of_least.end.max(of_most.end);
             self.all[axis] = of_least.start.max(of_most.start)..of_most.end.min(of_least.end);
             axis += 1;

@@ -1,12 +1,12 @@
 //! The body of a tile: sums in registers, from the bias or a partial sum to the output.
 
-use super::{Steps, Tile, tap_steps};
+use super::{STEPS, Steps, Tile, tap_steps};
 use crate::kernel::finish::FinishTile;
 use crate::kernel::walk::input_offset;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::WIDEST_TILE;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{HAS_VECTORS, Kernel, Simd};
 use core::ops::Range;
 
 /// Enters the body for just this number of vectors and pixels.
@@ -57,7 +57,7 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
             } else if !layer.bias.is_null() {
                 load_bias(simd, layer, &mut sums);
             }
-            if layer.prefetches {
+            if HAS_VECTORS && layer.prefetches {
                 prefetch_next::<S, PIXELS>(simd, tile);
             }
             accumulate(simd, tile, &mut sums);
@@ -172,7 +172,7 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     let mut channel = layer.first_channel;
     let mut first_tap = layer.first_tap;
     let mut weights = layer.weights;
-    let mut left = layer.units.end - layer.units.start;
+    let mut left = layer.units;
     while left > 0 {
         let mut channels = in_per_group - channel;
         let mut steps = layer.last_block;
@@ -226,13 +226,28 @@ impl Block<'_> {
         let [_, height, width] = layer.geometry.kernel;
         let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, layer.strides);
         let step_len = self.channels * LANES_PER_PANEL;
+        let pointwise = layer.geometry.taps() == 1;
+        let in_fours = layer.strides.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
+        let (at_once, advance) = if pointwise {
+            (STEPS, (layer.strides.channel as isize).wrapping_mul(STEPS as isize))
+        } else {
+            let taps = self.steps.taps;
+            (taps * self.channels, to_tap.wrapping_mul(taps as isize))
+        };
         let whole = self.taps == (0..layer.geometry.taps());
         // Several rows are one run, as far as the table of steps goes.
-        let most_rows = if whole { self.steps.rows } else { 1 };
+        let most_rows = if HAS_VECTORS && whole { self.steps.rows } else { 1 };
         let mut kd = tile.some[0].start;
         while kd < tile.some[0].end {
             let mut kh = tile.some[1].start;
-            let all = if tile.all[0].contains(&kd) { tile.all[1].clone() } else { 0..0 };
+            // For one pixel, some is all.
+            let all = if PIXELS == 1 {
+                tile.some[1].clone()
+            } else if tile.all[0].contains(&kd) {
+                tile.all[1].clone()
+            } else {
+                0..0
+            };
             let mut tap = (kd * height + kh) * width;
             let mut weights =
                 self.weights.wrapping_add(tap * step_len).wrapping_sub(self.taps.start * step_len);
@@ -245,13 +260,16 @@ impl Block<'_> {
                     from = from.max(self.taps.start.saturating_sub(tap));
                     to = to.min(self.taps.end.saturating_sub(tap));
                 }
-                let all_inside = all.contains(&kh);
+                let all_inside = PIXELS == 1 || all.contains(&kh);
                 let rows = if all_inside { most_rows.min(all.end - kh) } else { 1 };
                 if from < to {
                     let run = Run {
                         steps: self.steps,
                         weights: weights.wrapping_add(from * step_len),
                         count: (to - from) * self.channels,
+                        in_fours,
+                        at_once,
+                        advance,
                         rows,
                         row_len: width * self.channels,
                         panel_len: layer.panel_len,
@@ -308,6 +326,11 @@ struct Run<'a> {
     weights: *const f32,
     /// The steps of each row.
     count: usize,
+    /// Whether each four of them read neighbours.
+    in_fours: bool,
+    /// The most that the table holds, and from as many steps to the next.
+    at_once: usize,
+    advance: isize,
     rows: usize,
     /// The steps of a row from its first tap to its last, of which only some lie inside.
     row_len: usize,
@@ -330,10 +353,10 @@ impl Run<'_> {
         loop {
             let mut left = self.count;
             loop {
-                let count = if left < self.steps.count { left } else { self.steps.count };
+                let count = if left < self.at_once { left } else { self.at_once };
                 let mut offsets = row;
                 let end = offsets.wrapping_add(count);
-                if S::STEPS_IN_FOURS && !MASKED && self.steps.in_fours {
+                if S::STEPS_IN_FOURS && !MASKED && self.in_fours {
                     let end = offsets.wrapping_add(count - count % 4);
                     while offsets < end {
                         // SAFETY: as below, for four steps whose inputs adjoin.
@@ -367,7 +390,7 @@ impl Run<'_> {
                 }
                 let mut pixel = 0;
                 while pixel < PIXELS {
-                    at[pixel] = at[pixel].wrapping_offset(self.steps.advance);
+                    at[pixel] = at[pixel].wrapping_offset(self.advance);
                     pixel += 1;
                 }
             }
