@@ -116,6 +116,15 @@ fn other_machines_have_the_scalar_paths() {
     assert!(!Isa::Avx2.is_available() && !Isa::Avx512.is_available());
 }
 
+/// On a known machine, as an emulated one is, it is known which path has to be chosen.
+#[test]
+fn the_path_that_is_expected() {
+    match std::env::var("TAPWISE_EXPECT_ISA") {
+        Ok(name) => assert_eq!(Isa::detect().name(), name),
+        Err(_) => support::say("SKIPPED: TAPWISE_EXPECT_ISA does not name the path to be chosen"),
+    }
+}
+
 #[test]
 fn threads_agree() {
     let barrier = std::sync::Barrier::new(8);
