@@ -157,7 +157,7 @@ impl Values {
         let element = |at: usize| {
             let diluted = value(at, seed);
             let draw = diluted.to_bits() as usize >> 4;
-            if self.words.is_empty() || draw % (self.dilution + 1) > 0 {
+            if self.words.is_empty() || !draw.is_multiple_of(self.dilution + 1) {
                 return diluted;
             }
             f32::from_bits(self.words[draw.wrapping_mul(31).wrapping_add(at) % self.words.len()])
