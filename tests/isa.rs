@@ -157,6 +157,15 @@ fn the_standard_library_finds_neon_too() {
     assert!(std::arch::is_aarch64_feature_detected!("neon"));
 }
 
+/// On a known machine, as an emulated one is, it is known which path has to be chosen.
+#[test]
+fn the_path_that_is_expected() {
+    match std::env::var("TAPWISE_EXPECT_ISA") {
+        Ok(name) => assert_eq!(Isa::detect().name(), name),
+        Err(_) => support::say("SKIPPED: TAPWISE_EXPECT_ISA does not name the path to be chosen"),
+    }
+}
+
 #[test]
 fn threads_agree() {
     let barrier = std::sync::Barrier::new(8);

@@ -1,10 +1,13 @@
 //! As in firmware: a plan, its weights and its buffers are static, and nothing is ever allocated.
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
-use tapwise::{Conv2d, Epilogue, Field, Isa, Layout, PackedWeights, Plan, Weights, conv2d};
+use support::paths;
+use tapwise::{Conv2d, Epilogue, Field, Layout, PackedWeights, Plan, Weights, conv2d};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -118,13 +121,14 @@ fn nothing_is_allocated() {
     let Buffers { packed, scratch, y } = &mut *buffers;
     let epilogue = Epilogue::new().bias(&BIAS).relu6();
     let epilogues = [epilogue, epilogue.hard_swish(), epilogue.leaky_relu(0.1)];
+    let paths = paths();
     without_allocation(|| {
         for plan in PLANS {
             let weights = &WEIGHTS[..plan.weights_len()];
             plan.pack(weights, packed).unwrap();
             let packed = PackedWeights::from_slice(&plan, packed).unwrap();
-            for isa in Isa::ALL {
-                let Ok(plan) = plan.with_isa(isa) else { continue };
+            for &isa in &paths {
+                let plan = plan.with_isa(isa).unwrap();
                 for epilogue in epilogues {
                     y.fill(f32::NAN);
                     plan.run(&X, packed, epilogue.residual_from_output(), scratch, y).unwrap();
@@ -199,7 +203,7 @@ fn sizes_do_not_depend_on_the_path() {
                 plan.scratch_len_unpacked(),
             ]
         };
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        for isa in paths() {
             let on_path = plan.with_isa(isa).unwrap();
             assert_eq!(on_path.isa(), isa);
             assert_eq!(sizes(&on_path), sizes(&plan));

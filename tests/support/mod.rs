@@ -175,14 +175,27 @@ fn reorder(
     tensor
 }
 
-/// The paths of this machine; the others are named on standard error, once.
+/// The paths of this machine; the others are named on standard error, once. What a machine can run
+/// is asked of the standard library: a path that the library overlooks is a failure, not a skip.
 pub fn paths() -> Vec<Isa> {
     static PATHS: LazyLock<Vec<Isa>> = LazyLock::new(|| {
-        let (here, missing): (Vec<_>, Vec<_>) =
-            Isa::ALL.into_iter().partition(|isa| isa.is_available());
-        for isa in missing {
-            say(&format!("SKIPPED: this machine, or this build, has no {}", isa.name()));
+        let mut here = Vec::new();
+        for isa in Isa::ALL {
+            let name = isa.name();
+            let skipped = reason_to_skip(isa);
+            let available = isa.is_available();
+            assert_eq!(
+                available,
+                skipped.is_none(),
+                "{name} is available: {available}; {skipped:?}"
+            );
+            match skipped {
+                None => here.push(isa),
+                Some(reason) => say(&format!("SKIPPED: {reason} {name}")),
+            }
         }
+        let names: Vec<&str> = here.iter().map(|isa| isa.name()).collect();
+        say(&format!("PATHS: {}", names.join(" "))); // .ci/paths compares them with the machine
         here
     });
     PATHS.clone()
@@ -199,6 +212,53 @@ pub fn share(cases: usize) -> usize {
         one_of
     });
     cases.div_ceil(*ONE_OF)
+}
+
+/// Why a test cannot run a path, if it cannot.
+fn reason_to_skip(isa: Isa) -> Option<&'static str> {
+    let (built, machine) = match isa {
+        // Where the target has a multiply-add in hardware and no other, the soft one is left out.
+        Isa::ScalarSoft => (!cfg!(all(target_arch = "arm", target_abi = "eabihf")), true),
+        Isa::Scalar => (true, true),
+        Isa::Portable => (
+            cfg!(feature = "portable"),
+            cfg!(any(target_feature = "sse2", target_feature = "simd128")),
+        ),
+        Isa::Avx2 => (cfg!(feature = "avx2"), has_avx2()),
+        Isa::Avx512 => (cfg!(feature = "avx512"), has_avx2() && has_avx512()),
+        Isa::Neon => (
+            cfg!(feature = "neon"),
+            cfg!(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon")),
+        ),
+        _ => panic!("which machines and builds have {}?", isa.name()),
+    };
+    match (built, machine) {
+        (true, true) => None,
+        (false, _) => Some("this build leaves out"),
+        (true, false) => Some("this machine lacks"),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx2") && has!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
 }
 
 /// Writes to standard error, whether or not the test passes.

@@ -1,0 +1,132 @@
+//! Packed weights from anywhere: what is accepted is harmless, whatever it holds. It runs on every
+//! path, for every plan of the layer, and where it holds numbers all of them agree.
+
+#![no_main]
+
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::{Corpus, fuzz_target};
+use tapwise::{Epilogue, Field, Layout, PackedWeights, Plan};
+use tapwise_fuzz::support::{Layer, POISON, assert_same_bits, from_layout, paths, to_layout};
+use tapwise_fuzz::{LAYOUTS, Values, caches, layer, with_caches};
+
+/// Words before the panels.
+const HEADER: usize = 16;
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    match accept(&mut Unstructured::new(data)) {
+        Ok(()) => Corpus::Keep,
+        Err(_) => Corpus::Reject,
+    }
+});
+
+fn accept(u: &mut Unstructured) -> Result<()> {
+    let layer = layer(u)?;
+    let plan = layer.plan(*u.choose(&LAYOUTS)?).unwrap();
+    let mut other = Layer { batch: u.int_in_range(1..=3)?, ..layer };
+    other.before[2] += u.int_in_range(0..=4)?;
+    other.after[2] += u.int_in_range(0..=4)?;
+    let other_caches = caches(u)?;
+    let stranger = self::layer(u)?;
+    let edits = edits(u)?;
+    let (resized, misalignment) = (u.int_in_range(-20..=20)?, u.int_in_range(0..=7)?);
+    let made = u.ratio(7, 8)?;
+    let bytes_left = u.bytes(u.len() / 2)?;
+    let values = Values::of(u)?;
+
+    // A blob of the layer with a few other words and panels full of anything, or any bytes.
+    let mut bytes = if made {
+        let mut blob = vec![0.0; plan.packed_len()];
+        plan.pack(&vec![0.0; plan.weights_len()], &mut blob).unwrap();
+        let len = blob.len();
+        blob[HEADER..].copy_from_slice(&values.tensor(len - HEADER, 2));
+        for (place, word) in edits {
+            blob[place % len] = f32::from_bits(word);
+        }
+        blob.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    } else {
+        bytes_left.to_vec()
+    };
+    bytes.resize(bytes.len().saturating_add_signed(resized), 0x41);
+
+    // Memory for the bytes that begins at any place.
+    let mut memory = vec![0_u64; bytes.len() / 8 + 2];
+    // SAFETY: the bytes of the vector, all of which are initialised and borrowed with it.
+    let memory = unsafe {
+        core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), memory.len() * 8)
+    };
+    let bytes = {
+        let place = &mut memory[misalignment..][..bytes.len()];
+        place.copy_from_slice(&bytes);
+        &*place
+    };
+    let packed = match PackedWeights::from_bytes(&plan, bytes) {
+        Ok(packed) => packed,
+        Err(error) => {
+            let misaligned = error.field() == Field::PackedAlignment;
+            assert_eq!(misaligned, misalignment % 4 > 0);
+            return Ok(());
+        }
+    };
+    assert_eq!(packed.as_slice().len(), plan.packed_len());
+    assert_eq!(packed.as_slice().as_ptr().cast(), bytes.as_ptr());
+    run(&layer, &packed, &values, [1 << 15, 1 << 19]);
+    run(&other, &packed, &values, other_caches);
+    refused(&stranger, &layer, &packed);
+    Ok(())
+}
+
+/// Places and words to put there, most of them in the header.
+fn edits(u: &mut Unstructured) -> Result<Vec<(usize, u32)>> {
+    let mut edits = Vec::new();
+    for _ in 0..u.int_in_range(0..=3)? {
+        let place = if u.arbitrary()? { u.int_in_range(0..=HEADER)? } else { u.arbitrary()? };
+        edits.push((place, u.arbitrary()?));
+    }
+    Ok(edits)
+}
+
+fn run(layer: &Layer, packed: &PackedWeights, values: &Values, caches: [usize; 2]) {
+    let dense = layer.plan(Layout::Nchw).unwrap();
+    let x = values.tensor(dense.input_len(), 1);
+    let bias = values.tensor(layer.out_channels, 3);
+    let epilogue = Epilogue::new().bias(&bias);
+    let finite = packed.as_slice()[HEADER..].iter().all(|weight| weight.is_finite());
+    let mut expected: Option<Vec<f32>> = None;
+    for layout in LAYOUTS {
+        let plan = with_caches(layer.plan(layout).unwrap(), caches);
+        let x = to_layout(layout, &x, layer.in_channels, layer.pixels_in());
+        // Any plan of the layer accepts what another one did.
+        PackedWeights::from_slice(&plan, packed.as_slice()).unwrap();
+        for isa in paths() {
+            let plan = plan.with_isa(isa).unwrap();
+            let mut scratch = vec![POISON; plan.scratch_len()];
+            let mut y = vec![POISON; plan.output_len()];
+            plan.run(&x, packed, epilogue, &mut scratch, &mut y).unwrap();
+            let y = from_layout(layout, &y, layer.out_channels, layer.pixels_out());
+            assert!(y.iter().all(|value| value.to_bits() != POISON.to_bits()));
+            match &expected {
+                None => expected = Some(y),
+                Some(expected) if finite => assert_same_bits(&y, expected, (layer, layout, isa)),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Another layer does not take them.
+fn refused(stranger: &Layer, layer: &Layer, packed: &PackedWeights) {
+    let signature =
+        |layer: &Layer| ([layer.in_channels, layer.out_channels, layer.groups], layer.kernel);
+    if signature(stranger) == signature(layer) {
+        return;
+    }
+    for layout in LAYOUTS {
+        let plan: Plan = stranger.plan(layout).unwrap();
+        assert!(PackedWeights::from_slice(&plan, packed.as_slice()).is_err());
+        let x = vec![0.5; plan.input_len()];
+        let mut scratch = vec![POISON; plan.scratch_len()];
+        let mut y = vec![POISON; plan.output_len()];
+        assert!(plan.run(&x, packed, Epilogue::new(), &mut scratch, &mut y).is_err());
+        assert!(y.iter().all(|value| value.to_bits() == POISON.to_bits()));
+    }
+}

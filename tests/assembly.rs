@@ -1,0 +1,237 @@
+//! What the compiler has made of the kernels: in the loops that do the work, sums stay in
+//! registers, no intrinsic is a call, and there are as many multiply-adds as the tile is large.
+//!
+//! `.ci/assembly` makes the listing, names it in `TAPWISE_ASSEMBLY` and runs this test; without
+//! it the test is skipped.
+
+#![cfg(target_arch = "x86_64")]
+
+#[path = "support/listing.rs"]
+mod listing;
+mod support;
+
+use listing::{Function, Loop};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// A body that is compiled for tiles of one size.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kernel {
+    /// Vectors of output channels, pixels.
+    Dense(usize, usize),
+    /// Depthwise, full vectors: pixels; columns of the window, or 0 for any.
+    Channels(usize, usize),
+    /// Output channels, vectors of pixels.
+    Pixels(usize, usize),
+}
+
+/// Kernels of which a loop keeps sums in memory: they are slower than they could be. Whoever mends
+/// one takes it off the list.
+const SPILLS: &[(&str, Kernel)] = &[
+    ("avx2", Kernel::Channels(7, 3)),
+    ("avx2", Kernel::Channels(8, 3)),
+    ("avx2", Kernel::Channels(5, 5)),
+    ("avx2", Kernel::Channels(6, 5)),
+    ("avx2", Kernel::Channels(7, 5)),
+    ("avx2", Kernel::Channels(8, 5)),
+];
+
+/// An instruction set, and the sizes of its tiles as its source states them.
+struct Isa {
+    name: &'static str,
+    source: &'static str,
+}
+
+const ISAS: [Isa; 2] = [
+    Isa { name: "avx2", source: include_str!("../src/simd/avx2.rs") },
+    Isa { name: "avx512", source: include_str!("../src/simd/avx512.rs") },
+];
+
+impl Isa {
+    /// The numbers of a constant.
+    fn numbers(&self, constant: &str) -> Vec<usize> {
+        let start = format!("const {constant}: ");
+        let line = self.source.lines().find_map(|line| line.trim().strip_prefix(&start));
+        let value = line.unwrap_or_else(|| panic!("{}: no {constant}", self.name));
+        let value = value.split_once("= ").unwrap().1;
+        value.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
+    }
+
+    fn number(&self, constant: &str) -> usize {
+        self.numbers(constant)[0]
+    }
+
+    /// The bodies that tiles of this instruction set enter.
+    fn kernels(&self) -> Vec<Kernel> {
+        let mut kernels = Vec::new();
+        let tile_pixels = self.numbers("TILE_PIXELS");
+        assert_eq!(tile_pixels.len(), self.number("TILE_VECTORS"));
+        for (vectors, most) in (1..).zip(tile_pixels) {
+            kernels.extend((1..=most).map(|pixels| Kernel::Dense(vectors, pixels)));
+        }
+        kernels.extend((1..=8).map(|pixels| Kernel::Channels(pixels, 0)));
+        for width in [3, 5] {
+            kernels.extend((4..=8).map(|pixels| Kernel::Channels(pixels, width)));
+        }
+        for channels in [1, 2, 4, 6, 8] {
+            let most = match channels {
+                1 => self.number("PIXEL_VECTORS_DEPTHWISE"),
+                _ if channels <= self.number("PIXEL_CHANNELS") => self.number("PIXEL_VECTORS"),
+                _ => 0,
+            };
+            let bodies = [1, 2, 3, 4, 6, 8].into_iter().filter(|vectors| *vectors <= most);
+            kernels.extend(bodies.map(|vectors| Kernel::Pixels(channels, vectors)));
+        }
+        kernels
+    }
+
+    fn spills(&self, kernel: &Kernel) -> bool {
+        SPILLS.iter().any(|(name, other)| *name == self.name && other == kernel)
+    }
+}
+
+impl Kernel {
+    /// From the name of a function, as version 0 of Rust's scheme mangles it.
+    fn of(symbol: &str) -> Option<Kernel> {
+        let (_, kernel) = symbol.split_once("6kernel")?;
+        let (path, arguments) = kernel.split_once("4Body")?;
+        let constants = match path {
+            "8channels" => arguments.split_once("9Adjoining")?.1,
+            _ => arguments,
+        };
+        match (path, &numbers(constants)[..]) {
+            ("5dense4body", &[vectors, pixels]) => Some(Kernel::Dense(vectors, pixels)),
+            ("8channels", &[pixels, width]) => Some(Kernel::Channels(pixels, width)),
+            ("6pixels", &[channels, vectors]) => Some(Kernel::Pixels(channels, vectors)),
+            _ => None,
+        }
+    }
+
+    /// The multiply-adds of a step.
+    fn multiply_adds(&self) -> usize {
+        match *self {
+            Kernel::Dense(a, b) | Kernel::Pixels(a, b) => a * b,
+            Kernel::Channels(pixels, width) => pixels * width.max(1),
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Kernel::Dense(vectors, pixels) => {
+                write!(f, "dense, {vectors} vectors x {pixels} pixels")
+            }
+            Kernel::Channels(pixels, 0) => write!(f, "channels, {pixels} pixels"),
+            Kernel::Channels(pixels, width) => {
+                write!(f, "channels, {pixels} pixels, window of {width}")
+            }
+            Kernel::Pixels(channels, vectors) => {
+                write!(f, "pixels, {channels} channels x {vectors} vectors")
+            }
+        }
+    }
+}
+
+/// The constants that follow each other in a mangled name; the second may refer to the first.
+fn numbers(mut arguments: &str) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    while let Some((number, rest)) =
+        arguments.strip_prefix('K').and_then(|rest| rest.split_once('_'))
+    {
+        numbers.push(match number.strip_prefix('j') {
+            Some(digits) => usize::from_str_radix(digits, 16).unwrap(),
+            None => numbers[0],
+        });
+        arguments = rest;
+    }
+    numbers
+}
+
+#[test]
+fn sums_stay_in_registers() {
+    let Ok(path) = std::env::var("TAPWISE_ASSEMBLY") else {
+        return support::say("SKIPPED: no listing in TAPWISE_ASSEMBLY (.ci/assembly makes one)");
+    };
+    let text = std::fs::read_to_string(path).unwrap();
+    let functions = listing::functions(&text);
+    let mut faults = no_calls(&functions);
+    for isa in &ISAS {
+        let entry = format!("enter_{}I", isa.name);
+        let bodies: BTreeMap<Kernel, &Function> = functions
+            .iter()
+            .filter(|function| function.symbol.contains(&entry))
+            .filter_map(|function| Some((Kernel::of(function.symbol)?, function)))
+            .collect();
+        for kernel in isa.kernels() {
+            let found = match bodies.get(&kernel) {
+                Some(function) => check(&kernel, function, isa.spills(&kernel)),
+                None => Err("is not in the listing".into()),
+            };
+            match found {
+                Ok(summary) => eprintln!("{:<7} {kernel}: {summary}", isa.name),
+                Err(fault) => faults.push(format!("{} {kernel}: {fault}", isa.name)),
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Functions that enable an instruction set call no intrinsic and no wrapper of one.
+fn no_calls(functions: &[Function]) -> Vec<String> {
+    // The portable path redoes the rare doubtful lanes in a function of its own.
+    let is_entry = |symbol: &str| symbol.contains("5enter") && !symbol.contains("8portable");
+    let mut faults = Vec::new();
+    for function in functions.iter().filter(|function| is_entry(function.symbol)) {
+        let callees: BTreeSet<&str> = function.callees().collect();
+        for callee in callees {
+            let wrapper = callee.contains("4simd") && !is_entry(callee);
+            if wrapper || callee.contains("core_arch") {
+                faults.push(format!("{} calls {callee}", function.symbol));
+            }
+        }
+    }
+    faults
+}
+
+/// Looks at the innermost loops that multiply and add vectors.
+fn check(kernel: &Kernel, function: &Function, spills: bool) -> Result<String, String> {
+    let wanted = kernel.multiply_adds();
+    let loops = function.innermost_loops_with(Function::is_multiply_add);
+    let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();
+    for body in &loops {
+        let count = body.count(Function::is_multiply_add);
+        if count % wanted > 0 {
+            return Err(format!("{count} multiply-adds, not of {wanted} each:\n{body}"));
+        }
+    }
+    if plain.is_empty() {
+        return Err("has no loop that loads vectors as they lie".into());
+    }
+    let dirty = plain.iter().find(|body| body.count(|text| function.is_on_stack(text)) > 0);
+    match (dirty, spills) {
+        (Some(body), false) => Err(format!("vectors on the stack:\n{body}")),
+        (None, true) => Err("keeps its sums in registers now: take it off the list".into()),
+        (Some(_), true) => Ok("spills, as listed".into()),
+        (None, false) => {
+            let sizes: Vec<String> = plain
+                .iter()
+                .map(|body| {
+                    let count = body.count(Function::is_multiply_add);
+                    format!("{count} multiply-adds of {} instructions", body.count(|_| true))
+                })
+                .collect();
+            Ok(sizes.join("; "))
+        }
+    }
+}
+
+/// Whether vectors are loaded as they lie, all lanes, which is where layers spend their time;
+/// other loops mask lanes or collect them at the borders and for odd strides.
+fn is_plain(body: &Loop) -> bool {
+    let usual = |text: &str| {
+        let moves = ["vmovup", "vmovap", "vbroadcastss"].iter().any(|name| text.starts_with(name));
+        !text.starts_with('v') || Function::is_multiply_add(text) || moves && !text.contains('{')
+    };
+    body.count(|text| !usual(text)) == 0
+}
