@@ -21,8 +21,8 @@
 //! Tiles are cut from columns whose windows have the same columns of taps inside the input, so
 //! which kw to visit is known before the tile. A row of taps is tested for the whole tile at
 //! once; where it lies inside for some of its pixels only, the others multiply by zero, which
-//! leaves their sums as they are. The steps along a row of taps read the input at offsets from a
-//! table, in runs as long as the table.
+//! leaves their sums as they are. The steps along rows of taps read the input at offsets from a
+//! table: as many rows in a run as it holds, or a row in several parts.
 
 mod body;
 
