@@ -363,7 +363,6 @@ impl<L: Spread, const PIXELS: usize, const WIDTH: usize> Kernel for Body<'_, L, 
                     );
                 }
             }
-            let sums = sums; // a copy, so that the loops above keep theirs in registers
             // SAFETY: outputs of the task's part.
             unsafe {
                 let Strides { pixel, channel, .. } = plan.output;

@@ -136,7 +136,6 @@ impl Run<'_> {
                 .wrapping_add((panel - self.first_panel) * panel_len)
                 .wrapping_add(channels.first % LANES_PER_PANEL),
             panel_len,
-            in_per_group,
             full_blocks: &steps[0],
             last_block: &steps[TABLES - 1],
             taps: 0..0,
@@ -274,7 +273,6 @@ struct Layer<'a> {
     strides: &'a Strides,
     /// At the first channel of the group.
     input: *const f32,
-    in_per_group: usize,
     /// At the first channel of the tile and the first step of the segment.
     weights: *const f32,
     panel_len: usize,

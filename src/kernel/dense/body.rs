@@ -90,7 +90,7 @@ fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
     while pixel < PIXELS {
         let window = input.wrapping_offset(tile.window[pixel]);
         let mut channel = 0;
-        while channel < layer.in_per_group {
+        while channel < geometry.in_per_group() {
             simd.prefetch(window.wrapping_add(channel));
             channel += CHANNEL_BLOCK;
         }
@@ -167,7 +167,7 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 ) {
     let layer = tile.layer;
     let geometry = layer.geometry;
-    let in_per_group = layer.in_per_group;
+    let in_per_group = geometry.in_per_group();
     let taps = geometry.taps();
     let mut channel = layer.first_channel;
     let mut first_tap = layer.first_tap;
