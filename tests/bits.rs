@@ -6,12 +6,12 @@
 mod common;
 mod support;
 
-use common::{Case, POISONS, Residual, cases, places, scatter};
+use common::{Case, POISONS, cases, places, scatter};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
-use support::{paths, share};
+use support::{Residual, paths, share};
 use tapwise::{Isa, Layout, Weights, reference};
 
 #[test]
@@ -30,7 +30,7 @@ fn every_path_equals_the_plain_loops() {
         let [x, weights, bias, residual] = case.data();
         let plan = case.plan(Layout::Nchw);
         let mut expected = residual.clone();
-        reference::run(&plan, &x, &weights, case.epilogue(&bias, &residual), &mut expected)
+        reference::run(&plan, &x, &weights, case.ending.epilogue(&bias, &residual), &mut expected)
             .unwrap();
         for layout in [Layout::Nchw, Layout::Nhwc] {
             *counted.borrow_mut().entry(case.plan(layout).kernel_name()).or_insert(0) += 1;
@@ -55,12 +55,12 @@ fn check(case: &Case, layout: Layout, isa: Isa, expected: &[f32]) -> Result<(), 
         places(&plan.output_strides(), case.batch, case.out_channels(), plan.output_size());
     let x = scatter(&x, &input, plan.input_len(), poison);
     let residual = scatter(&residual, &output, plan.output_len(), poison);
-    let before = match case.residual {
+    let before = match case.ending.residual {
         Residual::Output => residual.clone(),
         _ => vec![poison; plan.output_len()],
     };
     let wanted = scatter(expected, &output, plan.output_len(), poison);
-    let epilogue = case.epilogue(&bias, &residual);
+    let epilogue = case.ending.epilogue(&bias, &residual);
 
     let mut packed = vec![poison; plan.packed_len()];
     let packed = plan.pack(&weights, &mut packed).unwrap();

@@ -7,7 +7,8 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tapwise::{Layout, Weights, reference};
 use tapwise_fuzz::support::{assert_same_bits, from_layout, paths, to_layout};
-use tapwise_fuzz::{Ending, LAYOUTS, POISONS, Residual, Values, caches, layer, with_caches};
+use tapwise_fuzz::support::Residual;
+use tapwise_fuzz::{LAYOUTS, POISONS, Values, caches, ending, layer, with_caches};
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     match compare(&mut Unstructured::new(data)) {
@@ -19,7 +20,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 fn compare(u: &mut Unstructured) -> Result<()> {
     let layer = layer(u)?;
     let caches = caches(u)?;
-    let ending = Ending::of(u)?;
+    let ending = ending(u)?;
     let poison = *u.choose(&POISONS)?;
     let values = Values::of(u)?;
 

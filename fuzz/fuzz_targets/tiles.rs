@@ -8,7 +8,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use tapwise::{Strides, Weights, reference};
 use tapwise_fuzz::support::{assert_same_bits, paths};
 use tapwise_fuzz::{
-    Ending, LAYOUTS, Values, caches, disjoint_strides, layer, shuffle, strides, with_caches,
+    LAYOUTS, Values, caches, disjoint_strides, ending, layer, shuffle, strides, with_caches,
 };
 
 /// The longest slice of a tensor with strides.
@@ -36,7 +36,7 @@ fn input_strides(u: &mut Unstructured, extents: [usize; 5]) -> Result<Strides> {
 fn compare(u: &mut Unstructured) -> Result<()> {
     let layer = layer(u)?;
     let caches = caches(u)?;
-    let ending = Ending::of(u)?;
+    let ending = ending(u)?;
     let [depth, height, width] = layer.size;
     let input = input_strides(u, [layer.batch, layer.in_channels, depth, height, width])?;
     let [depth, height, width] = layer.output();

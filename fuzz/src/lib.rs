@@ -6,8 +6,8 @@ pub mod description;
 pub mod support;
 
 use libfuzzer_sys::arbitrary::{Error, Result, Unstructured};
-use support::{Layer, value};
-use tapwise::{Activation, Epilogue, Layout, Plan, Strides};
+use support::{Ending, Layer, Residual, value};
+use tapwise::{Activation, Layout, Plan, Strides};
 
 /// The most multiply-adds, and the most elements of a tensor, of an ordinary layer.
 const MOST: usize = 10_000;
@@ -174,47 +174,19 @@ impl Values {
     }
 }
 
-/// How the outputs of a call end.
-pub struct Ending {
-    bias: bool,
-    pub residual: Residual,
-    activation: Activation,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-pub enum Residual {
-    None,
-    Slice,
-    Output,
-}
-
-impl Ending {
-    pub fn of(u: &mut Unstructured) -> Result<Ending> {
-        let (a, b) = (number(u)?, number(u)?);
-        Ok(Ending {
-            bias: u.arbitrary()?,
-            residual: *u.choose(&[Residual::None, Residual::Slice, Residual::Output])?,
-            activation: match u.int_in_range(0..=4)? {
-                0 => Activation::None,
-                1 => Activation::Relu,
-                2 => Activation::Clamp { lower: a.min(b), upper: a.max(b) },
-                3 => Activation::LeakyRelu { slope: a },
-                _ => Activation::HardSwish,
-            },
-        })
-    }
-
-    pub fn epilogue<'a>(&self, bias: &'a [f32], residual: &'a [f32]) -> Epilogue<'a> {
-        let mut epilogue = Epilogue::new().activation(self.activation);
-        if self.bias {
-            epilogue = epilogue.bias(bias);
-        }
-        match self.residual {
-            Residual::None => epilogue,
-            Residual::Slice => epilogue.residual(residual),
-            Residual::Output => epilogue.residual_from_output(),
-        }
-    }
+pub fn ending(u: &mut Unstructured) -> Result<Ending> {
+    let (a, b) = (number(u)?, number(u)?);
+    Ok(Ending {
+        bias: u.arbitrary()?,
+        residual: *u.choose(&[Residual::None, Residual::Slice, Residual::Output])?,
+        activation: match u.int_in_range(0..=4)? {
+            0 => Activation::None,
+            1 => Activation::Relu,
+            2 => Activation::Clamp { lower: a.min(b), upper: a.max(b) },
+            3 => Activation::LeakyRelu { slope: a },
+            _ => Activation::HardSwish,
+        },
+    })
 }
 
 /// Anything but NaN.

@@ -1,9 +1,10 @@
 //! Random layers with data to the point of nastiness, and tensors laid out with gaps.
 
+use crate::support::{Ending, Residual};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tapwise::{Activation, Conv, Epilogue, Error, Layout, Plan, Strides};
+use tapwise::{Activation, Conv, Error, Layout, Plan, Strides};
 
 /// The most multiply-adds of a random layer.
 pub const MOST_MACS: usize = 50_000;
@@ -25,9 +26,7 @@ pub struct Case {
     pub dilation: [usize; 3],
     pub before: [usize; 3],
     pub after: [usize; 3],
-    pub bias: bool,
-    pub residual: Residual,
-    pub activation: Activation,
+    pub ending: Ending,
     /// Assumed caches.
     pub caches: [usize; 2],
     pub tiles: usize,
@@ -36,14 +35,6 @@ pub struct Case {
     /// One value of so many is NaN, an infinity, a zero of either sign or a subnormal; 0: none.
     pub specials: u32,
     pub seed: u64,
-}
-
-/// Where a [`Case`] finds its residual.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Residual {
-    None,
-    Slice,
-    Output,
 }
 
 /// 1 to `most`, with as many small numbers as large ones.
@@ -148,9 +139,7 @@ fn cases_of_any_size() -> impl Strategy<Value = Case> {
             dilation,
             before: sides(before),
             after: sides(after),
-            bias,
-            residual,
-            activation,
+            ending: Ending { bias, residual, activation },
             caches,
             tiles,
             gap,
@@ -281,18 +270,6 @@ impl Case {
                 6 => f32::INFINITY,
                 _ => f32::from_bits(random.random_range(0x7f80_0001..0x8000_0000)), // any NaN
             }
-    }
-
-    pub fn epilogue<'a>(&self, bias: &'a [f32], residual: &'a [f32]) -> Epilogue<'a> {
-        let mut epilogue = Epilogue::new().activation(self.activation);
-        if self.bias {
-            epilogue = epilogue.bias(bias);
-        }
-        match self.residual {
-            Residual::None => epilogue,
-            Residual::Slice => epilogue.residual(residual),
-            Residual::Output => epilogue.residual_from_output(),
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::sync::LazyLock;
-use tapwise::{Conv, Epilogue, Error, Isa, Layout, Plan};
+use tapwise::{Activation, Conv, Epilogue, Error, Isa, Layout, Plan};
 
 /// What outputs hold before a call: a NaN that no run writes.
 pub const POISON: f32 = f32::from_bits(0x7fe1_2345);
@@ -120,6 +120,36 @@ impl Layer {
         let (plane, h) = (row / height, row % height);
         let (volume, d) = (plane / depth, plane % depth);
         (volume / self.out_channels, volume % self.out_channels, [d, h, w])
+    }
+}
+
+/// How the outputs of a call end.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    pub bias: bool,
+    pub residual: Residual,
+    pub activation: Activation,
+}
+
+/// Where a call finds its residual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Residual {
+    None,
+    Slice,
+    Output,
+}
+
+impl Ending {
+    pub fn epilogue<'a>(&self, bias: &'a [f32], residual: &'a [f32]) -> Epilogue<'a> {
+        let mut epilogue = Epilogue::new().activation(self.activation);
+        if self.bias {
+            epilogue = epilogue.bias(bias);
+        }
+        match self.residual {
+            Residual::None => epilogue,
+            Residual::Slice => epilogue.residual(residual),
+            Residual::Output => epilogue.residual_from_output(),
+        }
     }
 }
 
