@@ -13,10 +13,9 @@
 //! the magic word is another when it is reversed.
 
 use crate::error::{Error, Expected, Field, Found};
-use crate::kernel::walk::divide;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::plan::{Plan, is_narrow, panels};
-use crate::shape::Geometry;
+use crate::shape::{Geometry, divide};
 
 /// Output channels side by side in a panel: as many as the widest vector has lanes.
 pub(crate) const LANES_PER_PANEL: usize = 16;

@@ -391,3 +391,10 @@ pub(crate) const fn add(a: usize, b: usize, limit: usize, field: Field) -> Resul
         _ => Err(Error::overflow(field, limit)),
     }
 }
+
+/// The quotient and the remainder. No size of a plan is 0, but the compiler cannot know: an
+/// operator would carry the machinery of panics into programs that never panic.
+#[inline(always)]
+pub(crate) fn divide(a: usize, b: usize) -> (usize, usize) {
+    (a.checked_div(b).unwrap_or(0), a.checked_rem(b).unwrap_or(0))
+}

@@ -20,11 +20,12 @@
 //! Where a tap lies inside for some pixels of a tile only, the others multiply by zero.
 
 use super::finish::Outputs;
-use super::walk::{Row, Rows, divide, input_offset, taps_inside};
+use super::walk::{Row, Rows, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::Strides;
+use crate::shape::divide;
 use crate::simd::{Kernel, MOST_LANES, Simd};
 use core::ops::Range;
 

@@ -7,8 +7,9 @@
 //! is none the wiser.
 
 use super::Task;
-use super::walk::{Pixel, divide, input_offset};
+use super::walk::{Pixel, input_offset};
 use crate::plan::{Plan, Strides};
+use crate::shape::divide;
 use core::ops::Range;
 
 /// Where a block that begins at pixel `first` ends: within its row, or with whole rows of one

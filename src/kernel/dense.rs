@@ -29,14 +29,12 @@ mod body;
 use body::enter_tile;
 
 use super::finish::{FinishStrip, MOST_PIXELS, Outputs};
-use super::walk::{
-    Pixel, columns_alike, count_in_columns, divide, even_piece, input_offset, taps_inside,
-};
+use super::walk::{Pixel, columns_alike, count_in_columns, even_piece, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
 use crate::plan::{Plan, Strides, WIDEST_TILE};
-use crate::shape::{Geometry, Layout};
+use crate::shape::{Geometry, Layout, divide};
 use crate::simd::{HAS_VECTORS, Kernel, Simd};
 use core::ops::Range;
 

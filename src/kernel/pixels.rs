@@ -17,10 +17,11 @@
 
 use super::copy::{block_end, copy_input};
 use super::finish::Outputs;
-use super::walk::{Row, Rows, div_ceil, divide, input_offset, interior, taps_inside};
+use super::walk::{Row, Rows, div_ceil, input_offset, interior, taps_inside};
 use super::{Part, Task, WeightPanels};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
+use crate::shape::divide;
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
 

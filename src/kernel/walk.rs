@@ -1,7 +1,7 @@
 //! From the number of an output pixel to places in memory.
 
 use crate::plan::Strides;
-use crate::shape::Geometry;
+use crate::shape::{Geometry, divide};
 use core::ops::Range;
 
 /// An output pixel: its image and its coordinates.
@@ -84,13 +84,6 @@ pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Ran
     let until = if start < size { div_ceil((size - start) as usize, dilation) } else { 0 };
     let end = until.min(taps);
     before.min(end)..end
-}
-
-/// The quotient and the remainder. No size of a plan is 0, but the compiler cannot know: an
-/// operator would carry the machinery of panics into programs that never panic.
-#[inline(always)]
-pub(crate) fn divide(a: usize, b: usize) -> (usize, usize) {
-    (a.checked_div(b).unwrap_or(0), a.checked_rem(b).unwrap_or(0))
 }
 
 /// Division is slow, and most steps are 1.
