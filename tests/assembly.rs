@@ -25,17 +25,6 @@ enum Kernel {
     Pixels(usize, usize),
 }
 
-/// Kernels of which a loop keeps sums in memory: they are slower than they could be. Whoever mends
-/// one takes it off the list.
-const SPILLS: &[(&str, Kernel)] = &[
-    ("avx2", Kernel::Channels(7, 3)),
-    ("avx2", Kernel::Channels(8, 3)),
-    ("avx2", Kernel::Channels(5, 5)),
-    ("avx2", Kernel::Channels(6, 5)),
-    ("avx2", Kernel::Channels(7, 5)),
-    ("avx2", Kernel::Channels(8, 5)),
-];
-
 /// An instruction set, and the sizes of its tiles as its source states them.
 struct Isa {
     name: &'static str,
@@ -83,10 +72,6 @@ impl Isa {
             kernels.extend(bodies.map(|vectors| Kernel::Pixels(channels, vectors)));
         }
         kernels
-    }
-
-    fn spills(&self, kernel: &Kernel) -> bool {
-        SPILLS.iter().any(|(name, other)| *name == self.name && other == kernel)
     }
 }
 
@@ -165,7 +150,7 @@ fn sums_stay_in_registers() {
             .collect();
         for kernel in isa.kernels() {
             let found = match bodies.get(&kernel) {
-                Some(function) => check(&kernel, function, isa.spills(&kernel)),
+                Some(function) => check(&kernel, function),
                 None => Err("is not in the listing".into()),
             };
             match found {
@@ -197,7 +182,7 @@ fn no_calls(functions: &[Function]) -> Vec<String> {
 }
 
 /// Looks at the innermost loops that multiply and add vectors.
-fn check(kernel: &Kernel, function: &Function, spills: bool) -> Result<String, String> {
+fn check(kernel: &Kernel, function: &Function) -> Result<String, String> {
     let wanted = kernel.multiply_adds();
     let loops = function.innermost_loops_with(Function::is_multiply_add);
     let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();
@@ -211,21 +196,17 @@ fn check(kernel: &Kernel, function: &Function, spills: bool) -> Result<String, S
         return Err("has no loop that loads vectors as they lie".into());
     }
     let dirty = plain.iter().find(|body| body.count(|text| function.is_on_stack(text)) > 0);
-    match (dirty, spills) {
-        (Some(body), false) => Err(format!("vectors on the stack:\n{body}")),
-        (None, true) => Err("keeps its sums in registers now: take it off the list".into()),
-        (Some(_), true) => Ok("spills, as listed".into()),
-        (None, false) => {
-            let sizes: Vec<String> = plain
-                .iter()
-                .map(|body| {
-                    let count = body.count(Function::is_multiply_add);
-                    format!("{count} multiply-adds of {} instructions", body.count(|_| true))
-                })
-                .collect();
-            Ok(sizes.join("; "))
-        }
+    if let Some(body) = dirty {
+        return Err(format!("vectors on the stack:\n{body}"));
     }
+    let sizes: Vec<String> = plain
+        .iter()
+        .map(|body| {
+            let count = body.count(Function::is_multiply_add);
+            format!("{count} multiply-adds of {} instructions", body.count(|_| true))
+        })
+        .collect();
+    Ok(sizes.join("; "))
 }
 
 /// Whether vectors are loaded as they lie, all lanes, which is where layers spend their time;

@@ -83,9 +83,6 @@ struct Vector<'a> {
     count: usize,
 }
 
-/// A column of padding, as deep as any vector.
-static ZEROS: [f32; MOST_LANES] = [0.0; MOST_LANES];
-
 /// How the lanes get their input.
 trait Spread {
     /// Whether the chain has one channel.
@@ -498,16 +495,18 @@ impl<L: Spread> TilesInRow<'_, L> {
                     .wrapping_add(kh.wrapping_mul(row_step));
                 let mut shift = 0;
                 while shift < PIXELS - 1 + WIDTH {
-                    let inside = WHOLE || (0..size).contains(&(column + shift as isize));
-                    let at = if inside { x } else { ZEROS.as_ptr() };
-                    // SAFETY: this column lies inside the input, or zeros are read.
-                    let value = unsafe { self.spread.load(simd, at, 0) };
-                    let mut pixel = 0;
-                    while pixel < PIXELS {
-                        if pixel <= shift && shift < pixel + WIDTH {
-                            sums[pixel] = simd.fma(value, w[shift - pixel], sums[pixel]);
+                    // A branch, not a choice of addresses: the compiler would load all columns
+                    // ahead of the sums, and there are not the registers to hold them.
+                    if WHOLE || (0..size).contains(&(column + shift as isize)) {
+                        // SAFETY: this column lies inside the input.
+                        let value = unsafe { self.spread.load(simd, x, 0) };
+                        let mut pixel = 0;
+                        while pixel < PIXELS {
+                            if pixel <= shift && shift < pixel + WIDTH {
+                                sums[pixel] = simd.fma(value, w[shift - pixel], sums[pixel]);
+                            }
+                            pixel += 1;
                         }
-                        pixel += 1;
                     }
                     x = x.wrapping_add(strides.pixel);
                     shift += 1;
