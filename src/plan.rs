@@ -62,6 +62,9 @@ pub struct Plan {
     pub(crate) segment: usize,
     /// How many pixels a pass covers before it turns to the next output channels.
     pub(crate) pixel_block: usize,
+    /// From a pixel to the next among the sums in scratch memory: the widest tile, or all channels
+    /// of a narrower group.
+    pub(crate) sums_width: usize,
     /// How many pixels' sums wait in scratch memory to be turned into rows of planes, at most.
     pub(crate) strip: usize,
     /// Whether blocks of pixels work on a copy of their input.
@@ -114,6 +117,7 @@ impl Plan {
             kernel_body: kernel_body(kernel),
             segment: 0,
             pixel_block: 0,
+            sums_width: 0,
             strip: 0,
             copies_input: false,
             prefetches: false,
@@ -170,6 +174,8 @@ impl Plan {
             KernelId::Channels => geometry.in_channels,
             KernelId::Dense | KernelId::Pixels => geometry.in_per_group(),
         };
+        let channels = geometry.out_per_group().next_multiple_of(LANES_PER_PANEL);
+        self.sums_width = if channels < WIDEST_TILE { channels } else { WIDEST_TILE };
         let sums_in_scratch = matches!(self.kernel, KernelId::Dense) && !one_segment;
         let pixel_bytes = if !sums_in_scratch {
             in_channels
@@ -177,7 +183,7 @@ impl Plan {
                 .saturating_mul(geometry.stride[2])
                 .saturating_mul(float)
         } else {
-            WIDEST_TILE * float
+            self.sums_width * float
         };
         let pixels = geometry.pixels();
         let fitting = at_least_1(l2 / 4 / at_least_1(pixel_bytes));
@@ -187,7 +193,7 @@ impl Plan {
         let pieces = pixels.div_ceil(fitting.saturating_add(fitting / 4));
         self.pixel_block = pixels.div_ceil(pieces);
         // Half of the first level for a strip, but no less than the pixels of a vector.
-        let strip = l1 / 2 / (WIDEST_TILE * float);
+        let strip = l1 / 2 / (self.sums_width * float);
         self.strip = if strip < MOST_IN_STRIP { LANES_PER_PANEL } else { MOST_IN_STRIP };
         let pixels_in_scratch = match (self.kernel, self.layout) {
             (KernelId::Dense, _) if !one_segment => self.pixel_block,
@@ -201,7 +207,7 @@ impl Plan {
             self.scratch_len = self.copied_len();
             return Ok(self);
         }
-        self.scratch_len = tri!(mul(pixels_in_scratch, WIDEST_TILE, elements, Field::Scratch));
+        self.scratch_len = tri!(mul(pixels_in_scratch, self.sums_width, elements, Field::Scratch));
         Ok(self)
     }
 

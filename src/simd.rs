@@ -60,7 +60,6 @@ pub(crate) trait Simd: Copy {
     /// Whether a dense tile loads the inputs of four steps at once where they adjoin: where there
     /// are four lanes, and a multiply-add takes any one lane of `x` for all.
     const STEPS_IN_FOURS: bool = false;
-    /// The most output channels of a tile with pixels in the lanes; 4, 6 or 8.
     /// The most neighbouring pixels of a row in a tile with an input channel for each lane; up to 8.
     const ROW_PIXELS: usize;
     /// The most output channels of a tile with pixels in the lanes; 1, 2, 4, 6 or 8.

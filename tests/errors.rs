@@ -201,7 +201,7 @@ fn sizes_that_32_bits_cannot_address() {
 #[test]
 fn scratch_memory_that_32_bits_cannot_address() {
     let conv = Conv1d::new(1, 1, [1_500_000]);
-    let plan = |limit| conv.plan_within(Layout::NLC, 1, [13_500_000], limit).unwrap();
+    let plan = |limit| conv.plan_within(Layout::NLC, 1, [45_000_000], limit).unwrap();
     assert!(plan(LARGEST_32).scratch_len() > 0);
     let caches = (32 << 10, 11_000_000_000);
     assert!(plan(LARGEST).assume_caches(caches.0, caches.1).is_ok());

@@ -47,7 +47,7 @@ pub(super) struct Run<'a> {
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
-    /// `WIDEST_TILE` sums for each pixel of a block, where the chain has several segments; for
+    /// `sums_width` sums for each pixel of a block, where the chain has several segments; for
     /// each of a strip, where the layout is planes of channels.
     pub scratch: *mut f32,
 }
@@ -144,6 +144,7 @@ impl Run<'_> {
             last: false,
             prefetches: false,
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
+            sums_width: plan.sums_width,
             bias: task.bias,
             channels: channels.count,
             outputs: &task.outputs,
@@ -218,12 +219,12 @@ impl Run<'_> {
                     run
                 };
                 let first = if layer.first && layer.last { 0 } else { done };
-                let sums = self.scratch.wrapping_add(first * WIDEST_TILE);
+                let sums = self.scratch.wrapping_add(first * layer.sums_width);
                 let strip_start = next;
                 let mut in_strip = 0;
                 while in_strip < strip {
                     let count = even_piece(strip - in_strip, most);
-                    tile.sums = sums.wrapping_add(in_strip * WIDEST_TILE);
+                    tile.sums = sums.wrapping_add(in_strip * layer.sums_width);
                     tile.place(self.task.plan, channel_offset, &mut next, count, &columns);
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
@@ -290,6 +291,8 @@ struct Layer<'a> {
     prefetches: bool,
     /// Whether sums go to memory, for strips of pixels to be turned into rows of planes.
     in_strips: bool,
+    /// From a pixel to the next among the sums in memory.
+    sums_width: usize,
     /// At the first channel of the tile, or null.
     bias: *const f32,
     channels: usize,
@@ -309,7 +312,7 @@ struct Tile<'a> {
     all: [Range<usize>; 2],
     /// Where each pixel lies in the output, at the first channel of the tile.
     offsets: [usize; MOST_PIXELS],
-    /// `WIDEST_TILE` for each pixel, where the chain has several segments or pixels are finished
+    /// `sums_width` for each pixel, where the chain has several segments or pixels are finished
     /// in strips.
     sums: *mut f32,
 }

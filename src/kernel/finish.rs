@@ -4,7 +4,7 @@ use super::walk::Pixel;
 use crate::epilogue::Activation;
 #[cfg(doc)]
 use crate::numerics;
-use crate::plan::{Plan, WIDEST_TILE};
+use crate::plan::Plan;
 use crate::simd::{HAS_VECTORS, Kernel, MOST_LANES, Simd};
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -226,7 +226,7 @@ impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
 pub(super) struct FinishStrip<'a> {
     pub outputs: &'a Outputs,
     pub plan: &'a Plan,
-    /// `sums[pixel * WIDEST_TILE + channel]`
+    /// `sums[pixel * sums_width + channel]`
     pub sums: *const f32,
     pub channels: usize,
     /// Of the first channel, in the output.
@@ -250,7 +250,7 @@ impl Kernel for FinishStrip<'_> {
                 next.next(&self.plan.geometry, self.columns);
             }
             self.square(simd, sums, &offsets[..count]);
-            sums = sums.wrapping_add(S::LANES * WIDEST_TILE);
+            sums = sums.wrapping_add(S::LANES * self.plan.sums_width);
             left -= count;
         }
     }
@@ -266,7 +266,7 @@ impl FinishStrip<'_> {
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);
-            // SAFETY: `sums` holds `WIDEST_TILE` values, whole vectors, for each pixel; these are
+            // SAFETY: `sums` holds `sums_width` values, whole vectors, for each pixel; these are
             // pixels and channels of the part of the output that is computed.
             unsafe {
                 let rows = self.transposed(simd, sums.add(channel), offsets.len());
@@ -302,7 +302,7 @@ impl FinishStrip<'_> {
     /// A vector of pixels for each channel, from a vector of channels for each pixel.
     ///
     /// # Safety
-    /// `sums` holds a vector for each of `pixels` pixels, `WIDEST_TILE` apart.
+    /// `sums` holds a vector for each of `pixels` pixels, `sums_width` apart.
     #[inline(always)]
     unsafe fn transposed<S: Simd>(
         &self,
@@ -316,7 +316,7 @@ impl FinishStrip<'_> {
             // Past the last pixel the first one stands in.
             let pixel = if lane < pixels { lane } else { 0 };
             // SAFETY: as the caller vouches.
-            rows[lane] = unsafe { simd.load(sums.add(pixel * WIDEST_TILE)) };
+            rows[lane] = unsafe { simd.load(sums.add(pixel * self.plan.sums_width)) };
             lane += 1;
         }
         simd.transpose(&mut rows);

@@ -5,7 +5,6 @@ use crate::kernel::finish::FinishTile;
 use crate::kernel::walk::input_offset;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
-use crate::plan::WIDEST_TILE;
 use crate::simd::{HAS_VECTORS, Kernel, Simd};
 use core::ops::Range;
 
@@ -49,11 +48,11 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
         let tile = self.0;
         let layer = tile.layer;
         let mut sums = [[simd.splat(0.0); VECTORS]; PIXELS];
-        // SAFETY: `sums` of the tile has room for `WIDEST_TILE` values for each of its pixels
+        // SAFETY: `sums` of the tile has room for `sums_width` values for each of its pixels
         // where the chain has several segments or strips; the bias has `channels` values.
         unsafe {
             if !layer.first {
-                load_sums(simd, tile.sums, &mut sums);
+                load_sums(simd, tile, &mut sums);
             } else if !layer.bias.is_null() {
                 load_bias(simd, layer, &mut sums);
             }
@@ -62,7 +61,7 @@ impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIX
             }
             accumulate(simd, tile, &mut sums);
             if !layer.last || layer.in_strips {
-                return store_sums(simd, tile.sums, &sums);
+                return store_sums(simd, tile, &sums);
             }
         }
         let sums = sums;
@@ -122,18 +121,19 @@ unsafe fn load_bias<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 #[inline(always)]
 unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
-    from: *const f32,
+    tile: &Tile,
     sums: &mut [[S::V; VECTORS]; PIXELS],
 ) {
+    let mut from = tile.sums;
     let mut pixel = 0;
     while pixel < PIXELS {
         let mut vector = 0;
         while vector < VECTORS {
-            // SAFETY: `WIDEST_TILE` values for each pixel, as the caller vouches.
-            sums[pixel][vector] =
-                unsafe { simd.load(from.add(pixel * WIDEST_TILE + vector * S::LANES)) };
+            // SAFETY: `sums_width` values for each pixel, as the caller vouches.
+            sums[pixel][vector] = unsafe { simd.load(from.wrapping_add(vector * S::LANES)) };
             vector += 1;
         }
+        from = from.wrapping_add(tile.layer.sums_width);
         pixel += 1;
     }
 }
@@ -141,19 +141,19 @@ unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 #[inline(always)]
 unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
-    to: *mut f32,
+    tile: &Tile,
     sums: &[[S::V; VECTORS]; PIXELS],
 ) {
+    let mut to = tile.sums;
     let mut pixel = 0;
     while pixel < PIXELS {
         let mut vector = 0;
         while vector < VECTORS {
-            // SAFETY: `WIDEST_TILE` values for each pixel, as the caller vouches.
-            unsafe {
-                simd.store(to.add(pixel * WIDEST_TILE + vector * S::LANES), sums[pixel][vector])
-            };
+            // SAFETY: `sums_width` values for each pixel, as the caller vouches.
+            unsafe { simd.store(to.wrapping_add(vector * S::LANES), sums[pixel][vector]) };
             vector += 1;
         }
+        to = to.wrapping_add(tile.layer.sums_width);
         pixel += 1;
     }
 }
