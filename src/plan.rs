@@ -62,6 +62,8 @@ pub struct Plan {
     pub(crate) segment: usize,
     /// How many pixels a pass covers before it turns to the next output channels.
     pub(crate) pixel_block: usize,
+    /// How many panels of output channels a row of pixels takes together.
+    pub(crate) panel_run: usize,
     /// From a pixel to the next among the sums in scratch memory: the widest tile, or all channels
     /// of a narrower group.
     pub(crate) sums_width: usize,
@@ -117,6 +119,7 @@ impl Plan {
             kernel_body: kernel_body(kernel),
             segment: 0,
             pixel_block: 0,
+            panel_run: 0,
             sums_width: 0,
             strip: 0,
             copies_input: false,
@@ -192,6 +195,9 @@ impl Plan {
         // Blocks alike in size, rather than a last one that fetches all weights for a few pixels.
         let pieces = pixels.div_ceil(fitting.saturating_add(fitting / 4));
         self.pixel_block = pixels.div_ceil(pieces);
+        // Half of the first level for weights that every pixel takes in turn.
+        let panel_bytes = geometry.chain().saturating_mul(LANES_PER_PANEL * float);
+        self.panel_run = at_least_1(l1 / 2 / panel_bytes);
         // Half of the first level for a strip, but no less than the pixels of a vector.
         let strip = l1 / 2 / (self.sums_width * float);
         self.strip = if strip < MOST_IN_STRIP { LANES_PER_PANEL } else { MOST_IN_STRIP };

@@ -19,7 +19,7 @@ use std::fmt;
 enum Kernel {
     /// Vectors of output channels, pixels.
     Dense(usize, usize),
-    /// Depthwise, full vectors: pixels; columns of the window, or 0 for any.
+    /// Depthwise, full vectors: pixels; columns of the window that share their input, or 0.
     Channels(usize, usize),
     /// Output channels, vectors of pixels.
     Pixels(usize, usize),
@@ -59,8 +59,8 @@ impl Isa {
             kernels.extend((1..=most).map(|pixels| Kernel::Dense(vectors, pixels)));
         }
         kernels.extend((1..=8).map(|pixels| Kernel::Channels(pixels, 0)));
-        for width in [3, 5] {
-            kernels.extend((4..=8).map(|pixels| Kernel::Channels(pixels, width)));
+        for columns in [3, 5] {
+            kernels.extend((4..=8).map(|pixels| Kernel::Channels(pixels, columns)));
         }
         for channels in [1, 2, 4, 6, 8] {
             let most = match channels {
@@ -86,7 +86,7 @@ impl Kernel {
         };
         match (path, &numbers(constants)[..]) {
             ("5dense4body", &[vectors, pixels]) => Some(Kernel::Dense(vectors, pixels)),
-            ("8channels", &[pixels, width]) => Some(Kernel::Channels(pixels, width)),
+            ("8channels", &[pixels, columns]) => Some(Kernel::Channels(pixels, columns)),
             ("6pixels", &[channels, vectors]) => Some(Kernel::Pixels(channels, vectors)),
             _ => None,
         }
@@ -96,7 +96,15 @@ impl Kernel {
     fn multiply_adds(&self) -> usize {
         match *self {
             Kernel::Dense(a, b) | Kernel::Pixels(a, b) => a * b,
-            Kernel::Channels(pixels, width) => pixels * width.max(1),
+            Kernel::Channels(pixels, columns) => pixels * columns.max(1),
+        }
+    }
+
+    /// Those of the steps that may be left over.
+    fn multiply_adds_left(&self) -> usize {
+        match *self {
+            Kernel::Channels(pixels, _) => pixels,
+            _ => self.multiply_adds(),
         }
     }
 }
@@ -108,8 +116,8 @@ impl fmt::Display for Kernel {
                 write!(f, "dense, {vectors} vectors x {pixels} pixels")
             }
             Kernel::Channels(pixels, 0) => write!(f, "channels, {pixels} pixels"),
-            Kernel::Channels(pixels, width) => {
-                write!(f, "channels, {pixels} pixels, window of {width}")
+            Kernel::Channels(pixels, columns) => {
+                write!(f, "channels, {pixels} pixels, {columns} columns")
             }
             Kernel::Pixels(channels, vectors) => {
                 write!(f, "pixels, {channels} channels x {vectors} vectors")
@@ -183,16 +191,16 @@ fn no_calls(functions: &[Function]) -> Vec<String> {
 
 /// Looks at the innermost loops that multiply and add vectors.
 fn check(kernel: &Kernel, function: &Function) -> Result<String, String> {
-    let wanted = kernel.multiply_adds();
+    let (wanted, left) = (kernel.multiply_adds(), kernel.multiply_adds_left());
     let loops = function.innermost_loops_with(Function::is_multiply_add);
     let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();
     for body in &loops {
         let count = body.count(Function::is_multiply_add);
-        if count % wanted > 0 {
+        if count % wanted > 0 && count % left > 0 {
             return Err(format!("{count} multiply-adds, not of {wanted} each:\n{body}"));
         }
     }
-    if plain.is_empty() {
+    if !plain.iter().any(|body| body.count(Function::is_multiply_add) % wanted == 0) {
         return Err("has no loop that loads vectors as they lie".into());
     }
     let dirty = plain.iter().find(|body| body.count(|text| function.is_on_stack(text)) > 0);

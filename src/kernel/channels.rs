@@ -6,16 +6,21 @@
 //! them one by one where a panel spans more input channels than a vector has lanes.
 //!
 //! ```text
-//! for each block of rows                        (whose input the second-level cache holds)
-//!   for each vector of output channels
+//! for each block of pixels                      (whose input the second-level cache holds)
+//!   for each run of panels                      (whose weights the first-level cache holds)
 //!     for each row
 //!       for each tile of pixels in the row      (as many as the registers hold)
-//!         sums = bias
-//!         for each channel block, kd, kh inside the input, kw
-//!           if some pixel has this tap inside the input
-//!             for each channel of the block, for each pixel: sums += x[lanes] * w[lanes]
-//!         finish the outputs
+//!         for each vector of output channels
+//!           sums = bias
+//!           for each channel block, kd, kh inside the input, kw
+//!             if some pixel has this tap inside the input
+//!               for each channel of the block, for each pixel: sums += x[lanes] * w[lanes]
+//!           finish the outputs
 //! ```
+//!
+//! Pixels of many channels lie far apart, in few sets of a cache, and hardware does not foresee
+//! the next one. So depthwise layers visit all vectors of a tile before the next tile; layers of
+//! narrow groups take each vector of output channels alone.
 //!
 //! Where a tap lies inside for some pixels of a tile only, the others multiply by zero.
 
@@ -24,7 +29,7 @@ use super::walk::{Row, Rows, input_offset, taps_inside};
 use super::{Part, Task};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::LANES_PER_PANEL;
-use crate::plan::Strides;
+use crate::plan::{Plan, Strides};
 use crate::shape::divide;
 use crate::simd::{Kernel, MOST_LANES, Simd};
 use core::ops::Range;
@@ -40,46 +45,71 @@ impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let plan = self.task.plan;
-        let geometry = &plan.geometry;
-        let width = geometry.output[2];
-        let block = divide(plan.pixel_block, width).0.max(1) * width;
-        let panel_len = geometry.chain() * LANES_PER_PANEL;
-        let mut first_pixel = self.part.pixels.start;
-        while first_pixel < self.part.pixels.end {
+        let width = plan.geometry.output[2];
+        let (rows, _) = divide(plan.pixel_block, width);
+        let mut pixel = self.part.pixels.start;
+        while pixel < self.part.pixels.end {
             // Blocks end where rows do.
-            let row_start = first_pixel - divide(first_pixel, width).1;
-            let end = self.part.pixels.end.min(row_start + block);
-            for panel in self.part.panels.clone() {
-                let first_channel = panel * LANES_PER_PANEL;
-                let channels = LANES_PER_PANEL.min(geometry.out_channels - first_channel);
-                let mut lane = 0;
-                while lane < channels {
-                    let vector = Vector {
-                        task: self.task,
-                        outputs: &self.task.outputs,
-                        weights: self
-                            .panels
-                            .as_ptr()
-                            .wrapping_add((panel - self.first_panel) * panel_len + lane),
-                        first: first_channel + lane,
-                        count: S::LANES.min(channels - lane),
-                    };
-                    vector.spread(simd, first_pixel..end);
-                    lane += S::LANES;
-                }
+            let (_, column) = divide(pixel, width);
+            let most =
+                if rows > 0 { rows * width } else { width.min(column + plan.pixel_block) } - column;
+            let end = self.part.pixels.end.min(pixel + most);
+            let mut panel = self.part.panels.start;
+            while panel < self.part.panels.end {
+                let end_panel = self.part.panels.end.min(panel + plan.panel_run);
+                self.panels(simd, pixel..end, panel..end_panel);
+                panel = end_panel;
             }
-            first_pixel = end;
+            pixel = end;
         }
     }
 }
 
-/// The output channels of a vector.
-struct Vector<'a> {
+impl Run<'_> {
+    /// A run of panels: full vectors of a depthwise layer together, others one by one.
+    #[inline(always)]
+    fn panels<S: Simd>(&self, simd: S, pixels: Range<usize>, panels: Range<usize>) {
+        let plan = self.task.plan;
+        let geometry = &plan.geometry;
+        let panel_len = geometry.chain() * LANES_PER_PANEL;
+        let first_channel = panels.start * LANES_PER_PANEL;
+        let end_channel = geometry.out_channels.min(panels.end * LANES_PER_PANEL);
+        let panels =
+            self.panels.as_ptr().wrapping_add((panels.start - self.first_panel) * panel_len);
+        let together = S::LANES > 1 && geometry.is_plain_depthwise() && plan.input.channel == 1;
+        let mut channel = first_channel;
+        while channel < end_channel {
+            let left = end_channel - channel;
+            let vectors = if together { (left / S::LANES).max(1) } else { 1 };
+            let vectors = Vectors {
+                task: self.task,
+                outputs: &self.task.outputs,
+                panels,
+                panel_len,
+                lane: channel - first_channel,
+                first: channel,
+                vectors,
+                count: S::LANES.min(left),
+            };
+            vectors.spread(simd, together, pixels.clone());
+            channel += vectors.vectors * S::LANES;
+        }
+    }
+}
+
+/// Neighbouring vectors of output channels.
+struct Vectors<'a> {
     task: &'a Task<'a>,
     outputs: &'a Outputs,
-    /// The first step of the chain, at the vector's lanes.
-    weights: *const f32,
+    /// The first step of the chain, in the first panel of the run.
+    panels: *const f32,
+    panel_len: usize,
+    /// Of the run, that the first lane is.
+    lane: usize,
+    /// The first output channel.
     first: usize,
+    vectors: usize,
+    /// The lanes that are channels, of each vector.
     count: usize,
 }
 
@@ -164,17 +194,16 @@ impl Spread for Collected {
     }
 }
 
-impl Vector<'_> {
+impl Vectors<'_> {
     /// Chooses how the lanes get their input.
     #[inline(always)]
-    fn spread<S: Simd>(&self, simd: S, pixels: Range<usize>) {
+    fn spread<S: Simd>(&self, simd: S, depthwise: bool, pixels: Range<usize>) {
         let plan = self.task.plan;
         let geometry = &plan.geometry;
         if S::LANES == 1 {
             return self.rows(simd, &OneLane, pixels);
         }
-        let channels_adjoin = plan.input.channel == 1;
-        if geometry.is_plain_depthwise() && channels_adjoin {
+        if depthwise {
             return if self.count == S::LANES {
                 self.rows(simd, &Adjoining, pixels)
             } else {
@@ -193,7 +222,7 @@ impl Vector<'_> {
             index[lane] = channel as u32;
             span = channel + in_per_group;
         }
-        if channels_adjoin && span <= S::LANES {
+        if plan.input.channel == 1 && span <= S::LANES {
             self.rows(simd, &Permuted { index, span }, pixels);
         } else {
             self.rows(simd, &Collected { offsets, count: self.count }, pixels);
@@ -224,7 +253,7 @@ impl Vector<'_> {
         let tiles = row.count.div_ceil(S::ROW_PIXELS);
         let (pixels, larger) = divide(row.count, tiles);
         let mut in_row = TilesInRow {
-            vector: self,
+            vectors: self,
             spread,
             group,
             window: group.wrapping_offset(input_offset(&plan.input, start)),
@@ -250,7 +279,7 @@ impl Vector<'_> {
 
 /// Tiles of the same number of neighbouring pixels, side by side in a row.
 struct TilesInRow<'a, L> {
-    vector: &'a Vector<'a>,
+    vectors: &'a Vectors<'a>,
     spread: &'a L,
     /// The first pixel of the image, at the first lane's group.
     group: *const f32,
@@ -268,17 +297,61 @@ struct TilesInRow<'a, L> {
     offset: usize,
 }
 
+/// The rows of taps that lie inside the input, of a depthwise window.
+struct TapRows {
+    /// The first one, in the weights and behind the window's start; from each to the next; and from
+    /// behind the last one of a plane to the next plane.
+    weights: usize,
+    input: usize,
+    to_weights: usize,
+    to_input: usize,
+    plane_to_weights: usize,
+    plane_to_input: usize,
+    /// How many planes of taps, rows in each, taps in each row.
+    depth: usize,
+    height: usize,
+    width: usize,
+}
+
+impl TapRows {
+    #[inline(always)]
+    fn of(plan: &Plan, taps: &[Range<usize>; 2]) -> TapRows {
+        let geometry = &plan.geometry;
+        let [depth, height] = taps;
+        let [_, kernel_height, width] = geometry.kernel;
+        let to_weights = width * LANES_PER_PANEL;
+        let to_input = geometry.dilation[1].wrapping_mul(plan.input.row);
+        let to_plane = geometry.dilation[0].wrapping_mul(plan.input.depth);
+        let rows = height.end - height.start;
+        TapRows {
+            weights: (depth.start * kernel_height + height.start) * to_weights,
+            input: depth
+                .start
+                .wrapping_mul(to_plane)
+                .wrapping_add(height.start.wrapping_mul(to_input)),
+            to_weights,
+            to_input,
+            plane_to_weights: (kernel_height - rows) * to_weights,
+            plane_to_input: to_plane.wrapping_sub(rows.wrapping_mul(to_input)),
+            depth: depth.end - depth.start,
+            height: rows,
+            width,
+        }
+    }
+}
+
 impl<L: Spread> TilesInRow<'_, L> {
-    /// Enters the body for just this number of pixels, and for the usual depthwise windows.
+    /// Enters the body for just this number of pixels, and for how many columns of a depthwise
+    /// window share their input.
     #[inline(always)]
     fn enter<S: Simd>(&self, simd: S) {
-        let geometry = &self.vector.task.plan.geometry;
+        let geometry = &self.vectors.task.plan.geometry;
         let dense_windows = geometry.dilation[2] == 1 && geometry.stride[2] == 1;
         if L::DEPTHWISE && self.pixels >= 4 && dense_windows {
             match geometry.kernel[2] {
-                3 => return self.enter_window::<S, 3>(simd),
-                5 => return self.enter_window::<S, 5>(simd),
-                _ => {}
+                0..3 => {}
+                3 | 4 => return self.enter_shared::<S, 3>(simd),
+                _ => return self.enter_shared::<S, 5>(simd),
             }
         }
         match self.pixels {
@@ -296,77 +369,103 @@ impl<L: Spread> TilesInRow<'_, L> {
     }
 
     #[inline(always)]
-    fn enter_window<S: Simd, const WIDTH: usize>(&self, simd: S) {
+    fn enter_shared<S: Simd, const COLUMNS: usize>(&self, simd: S) {
         match self.pixels {
-            4 => simd.enter(Body::<L, 4, WIDTH>(self)),
-            5 => simd.enter(Body::<L, 5, WIDTH>(self)),
-            6 => simd.enter(Body::<L, 6, WIDTH>(self)),
-            7 => simd.enter(Body::<L, 7, WIDTH>(self)),
-            _ => simd.enter(Body::<L, 8, WIDTH>(self)),
+            4 => simd.enter(Body::<L, 4, COLUMNS>(self)),
+            5 => simd.enter(Body::<L, 5, COLUMNS>(self)),
+            6 => simd.enter(Body::<L, 6, COLUMNS>(self)),
+            7 => simd.enter(Body::<L, 7, COLUMNS>(self)),
+            _ => simd.enter(Body::<L, 8, COLUMNS>(self)),
         }
     }
 }
 
-/// The tiles of a row. A `WIDTH` other than 0 is that of a depthwise window with neither dilation
-/// nor stride along the row: neighbouring pixels then share their input vectors.
-struct Body<'a, L, const PIXELS: usize, const WIDTH: usize>(&'a TilesInRow<'a, L>);
+/// The tiles of a row. Where `COLUMNS` is not 0, a depthwise window has neither dilation nor stride
+/// along the row, and so many columns of it at a time share their input among the pixels.
+struct Body<'a, L, const PIXELS: usize, const COLUMNS: usize>(&'a TilesInRow<'a, L>);
 
-impl<L: Spread, const PIXELS: usize, const WIDTH: usize> Kernel for Body<'_, L, PIXELS, WIDTH> {
+/// A tile at one vector of output channels.
+struct Tile {
+    /// The first step of the chain.
+    weights: *const f32,
+    /// The first pixel of the image, at the first lane's group.
+    group: *const f32,
+    /// The first tap of the first pixel.
+    window: *const f32,
+    /// Its column; negative in the padding.
+    column: isize,
+}
+
+impl<L: Spread, const PIXELS: usize, const COLUMNS: usize> Kernel for Body<'_, L, PIXELS, COLUMNS> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let row = self.0;
-        let vector = row.vector;
-        let plan = vector.task.plan;
+        let vectors = row.vectors;
+        let plan = vectors.task.plan;
         let geometry = &plan.geometry;
-        // SAFETY: the bias has a value for each lane.
-        let bias = unsafe {
-            if vector.task.bias.is_null() {
-                simd.splat(0.0)
-            } else {
-                simd.load_first(vector.task.bias.add(vector.first), vector.count)
-            }
-        };
         let size = geometry.input[2] as isize;
         let reach = ((geometry.kernel[2] - 1) * geometry.dilation[2]) as isize;
         let past = ((PIXELS - 1) * geometry.stride[2]) as isize;
+        let to_vector = S::LANES * plan.output.channel;
+        let tap_rows = TapRows::of(plan, &row.taps);
         let mut window = row.window;
         let mut column = row.column;
-        let mut offset = row.offset;
+        let mut tile_offset = row.offset;
         let mut left = row.tiles;
         while left > 0 {
             let whole = column >= 0 && column + past + reach < size;
-            let mut sums = [bias; PIXELS];
-            // SAFETY: the windows are of the task's input, and where a tap of them may lie
-            // outside it is tested; the panels hold the weights of the lanes.
-            unsafe {
-                if WIDTH == 0 {
-                    let mut windows = [window; PIXELS];
-                    let mut pixel = 1;
-                    while pixel < PIXELS {
-                        windows[pixel] = windows[pixel - 1].wrapping_add(row.step);
-                        pixel += 1;
-                    }
-                    if whole {
-                        row.accumulate::<S, PIXELS, true>(simd, &windows, column, &mut sums);
+            let mut offset = tile_offset;
+            let mut vector = 0;
+            while vector < vectors.vectors {
+                let first = vector * S::LANES;
+                let lane = vectors.lane + first;
+                let (panel, lane) = (lane / LANES_PER_PANEL, lane % LANES_PER_PANEL);
+                let tile = Tile {
+                    weights: vectors.panels.wrapping_add(panel * vectors.panel_len + lane),
+                    group: row.group.wrapping_add(first),
+                    window: window.wrapping_add(first),
+                    column,
+                };
+                // SAFETY: the bias has a value for each lane.
+                let bias = unsafe {
+                    if vectors.task.bias.is_null() {
+                        simd.splat(0.0)
                     } else {
-                        row.accumulate::<S, PIXELS, false>(simd, &windows, column, &mut sums);
+                        let bias = vectors.task.bias.add(vectors.first + first);
+                        simd.load_first(bias, vectors.count)
                     }
-                } else if whole {
-                    row.accumulate_shared::<S, PIXELS, WIDTH, true>(
-                        simd, window, column, &mut sums,
-                    );
-                } else {
-                    row.accumulate_shared::<S, PIXELS, WIDTH, false>(
-                        simd, window, column, &mut sums,
+                };
+                let mut sums = [bias; PIXELS];
+                // SAFETY: the windows are of the task's input, and where a tap of them may lie
+                // outside it is tested; the panels hold the weights of the lanes.
+                unsafe {
+                    match (COLUMNS, whole) {
+                        (0, true) => row.accumulate::<S, PIXELS, true>(simd, &tile, &mut sums),
+                        (0, false) => row.accumulate::<S, PIXELS, false>(simd, &tile, &mut sums),
+                        (_, true) => row.accumulate_shared::<S, PIXELS, COLUMNS, true>(
+                            simd, &tile, &tap_rows, &mut sums,
+                        ),
+                        (_, false) => row.accumulate_shared::<S, PIXELS, COLUMNS, false>(
+                            simd, &tile, &tap_rows, &mut sums,
+                        ),
+                    }
+                }
+                // SAFETY: outputs of the task's part.
+                unsafe {
+                    let Strides { pixel, channel, .. } = plan.output;
+                    vectors.outputs.store_vectors(
+                        simd,
+                        &sums,
+                        offset,
+                        pixel,
+                        channel,
+                        vectors.count,
                     );
                 }
+                offset += to_vector;
+                vector += 1;
             }
-            // SAFETY: outputs of the task's part.
-            unsafe {
-                let Strides { pixel, channel, .. } = plan.output;
-                vector.outputs.store_vectors(simd, &sums, offset, pixel, channel, vector.count);
-            }
-            offset += PIXELS * plan.output.pixel;
+            tile_offset += PIXELS * plan.output.pixel;
             window = window.wrapping_add(PIXELS.wrapping_mul(row.step));
             column += (PIXELS * geometry.stride[2]) as isize;
             left -= 1;
@@ -380,12 +479,17 @@ impl<L: Spread> TilesInRow<'_, L> {
     unsafe fn accumulate<S: Simd, const PIXELS: usize, const WHOLE: bool>(
         &self,
         simd: S,
-        windows: &[*const f32; PIXELS],
-        column: isize,
+        tile: &Tile,
         sums: &mut [S::V; PIXELS],
     ) {
-        let geometry = &self.vector.task.plan.geometry;
-        let strides = &self.vector.task.plan.input;
+        let geometry = &self.vectors.task.plan.geometry;
+        let strides = &self.vectors.task.plan.input;
+        let mut windows = [tile.window; PIXELS];
+        let mut pixel = 1;
+        while pixel < PIXELS {
+            windows[pixel] = windows[pixel - 1].wrapping_add(self.step);
+            pixel += 1;
+        }
         let [depth, height] = &self.taps;
         let [_, kernel_height, kernel_width] = geometry.kernel;
         let in_per_group = geometry.in_per_group();
@@ -398,8 +502,7 @@ impl<L: Spread> TilesInRow<'_, L> {
         let mut first = 0;
         while first < in_per_group {
             let channels = if L::DEPTHWISE { 1 } else { CHANNEL_BLOCK.min(in_per_group - first) };
-            let weights =
-                self.vector.weights.wrapping_add(first * geometry.taps() * LANES_PER_PANEL);
+            let weights = tile.weights.wrapping_add(first * geometry.taps() * LANES_PER_PANEL);
             let mut kd = depth.start;
             while kd < depth.end {
                 let mut kh = height.start;
@@ -409,7 +512,7 @@ impl<L: Spread> TilesInRow<'_, L> {
                     let mut offset = (kd as isize)
                         .wrapping_mul(depth_step)
                         .wrapping_add((kh as isize).wrapping_mul(row_step));
-                    let mut column = column;
+                    let mut column = tile.column;
                     let mut left = kernel_width;
                     while left > 0 {
                         // SAFETY: these taps lie inside the input, or the first pixel of the
@@ -421,13 +524,13 @@ impl<L: Spread> TilesInRow<'_, L> {
                                     w,
                                     first,
                                     channels,
-                                    windows,
+                                    &windows,
                                     offset,
                                     &[0; PIXELS],
                                     sums,
                                 );
                             } else if column + past >= 0 && column < size {
-                                let mut at = [self.group; PIXELS];
+                                let mut at = [tile.group; PIXELS];
                                 let mut masks = [0; PIXELS];
                                 let mut pixel = 0;
                                 while pixel < PIXELS {
@@ -456,64 +559,103 @@ impl<L: Spread> TilesInRow<'_, L> {
         }
     }
 
-    /// Adds the whole chain of a depthwise window of `WIDTH` columns: each column of the input is
-    /// loaded once for all the pixels that see it. Columns ascend, so the taps of each pixel do.
+    /// Adds the whole chain of a depthwise window, `COLUMNS` taps of a row at a time, those that
+    /// are left one by one.
     #[inline(always)]
     unsafe fn accumulate_shared<
         S: Simd,
         const PIXELS: usize,
-        const WIDTH: usize,
+        const COLUMNS: usize,
         const WHOLE: bool,
     >(
         &self,
         simd: S,
-        window: *const f32,
+        tile: &Tile,
+        rows: &TapRows,
+        sums: &mut [S::V; PIXELS],
+    ) {
+        let to_column = self.vectors.task.plan.input.pixel;
+        let mut w = tile.weights.wrapping_add(rows.weights);
+        let mut x = tile.window.wrapping_add(rows.input);
+        let mut planes = rows.depth;
+        while planes > 0 {
+            let mut height = rows.height;
+            while height > 0 {
+                let (mut w_tap, mut x_tap, mut column) = (w, x, tile.column);
+                let mut left = rows.width;
+                while left >= COLUMNS {
+                    // SAFETY: the panel holds these steps; the columns are of the input, or in
+                    // the padding.
+                    unsafe {
+                        self.columns::<S, PIXELS, COLUMNS, WHOLE>(simd, w_tap, x_tap, column, sums);
+                    }
+                    w_tap = w_tap.wrapping_add(COLUMNS * LANES_PER_PANEL);
+                    x_tap = x_tap.wrapping_add(COLUMNS.wrapping_mul(to_column));
+                    column += COLUMNS as isize;
+                    left -= COLUMNS;
+                }
+                while left > 0 {
+                    // SAFETY: as above.
+                    unsafe {
+                        self.columns::<S, PIXELS, 1, WHOLE>(simd, w_tap, x_tap, column, sums);
+                    }
+                    w_tap = w_tap.wrapping_add(LANES_PER_PANEL);
+                    x_tap = x_tap.wrapping_add(to_column);
+                    column += 1;
+                    left -= 1;
+                }
+                w = w.wrapping_add(rows.to_weights);
+                x = x.wrapping_add(rows.to_input);
+                height -= 1;
+            }
+            w = w.wrapping_add(rows.plane_to_weights);
+            x = x.wrapping_add(rows.plane_to_input);
+            planes -= 1;
+        }
+    }
+
+    /// `COLUMNS` taps of a row, the first one at `x` and `column` for the first pixel: each column
+    /// of the input is loaded once for all the pixels that see it. Columns ascend, so the taps of
+    /// each pixel do.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const PIXELS: usize, const COLUMNS: usize, const WHOLE: bool>(
+        &self,
+        simd: S,
+        weights: *const f32,
+        mut x: *const f32,
         column: isize,
         sums: &mut [S::V; PIXELS],
     ) {
-        let geometry = &self.vector.task.plan.geometry;
-        let strides = &self.vector.task.plan.input;
-        let [depth, height] = &self.taps;
-        let depth_step = geometry.dilation[0].wrapping_mul(strides.depth);
-        let row_step = geometry.dilation[1].wrapping_mul(strides.row);
-        let size = geometry.input[2] as isize;
-        let mut kd = depth.start;
-        while kd < depth.end {
-            let mut kh = height.start;
-            while kh < height.end {
-                let tap = (kd * geometry.kernel[1] + kh) * WIDTH;
-                let mut w = [simd.splat(0.0); WIDTH];
-                let mut kw = 0;
-                while kw < WIDTH {
-                    let step = (tap + kw) * LANES_PER_PANEL;
-                    // SAFETY: the panel holds this step.
-                    w[kw] = unsafe { simd.load(self.vector.weights.wrapping_add(step)) };
-                    kw += 1;
-                }
-                let mut x = window
-                    .wrapping_add(kd.wrapping_mul(depth_step))
-                    .wrapping_add(kh.wrapping_mul(row_step));
-                let mut shift = 0;
-                while shift < PIXELS - 1 + WIDTH {
-                    // A branch, not a choice of addresses: the compiler would load all columns
-                    // ahead of the sums, and there are not the registers to hold them.
-                    if WHOLE || (0..size).contains(&(column + shift as isize)) {
-                        // SAFETY: this column lies inside the input.
-                        let value = unsafe { self.spread.load(simd, x, 0) };
-                        let mut pixel = 0;
-                        while pixel < PIXELS {
-                            if pixel <= shift && shift < pixel + WIDTH {
-                                sums[pixel] = simd.fma(value, w[shift - pixel], sums[pixel]);
-                            }
-                            pixel += 1;
-                        }
+        let plan = self.vectors.task.plan;
+        let size = plan.geometry.input[2] as isize;
+        let seen = PIXELS - 1 + COLUMNS;
+        if !WHOLE && (column + seen as isize <= 0 || column >= size) {
+            return;
+        }
+        let mut w = [simd.splat(0.0); COLUMNS];
+        let mut tap = 0;
+        while tap < COLUMNS {
+            // SAFETY: the panel holds these steps.
+            w[tap] = unsafe { simd.load(weights.wrapping_add(tap * LANES_PER_PANEL)) };
+            tap += 1;
+        }
+        let mut shift = 0;
+        while shift < seen {
+            // A branch, not a choice of addresses: the compiler would load all columns ahead of
+            // the sums, and there are not the registers to hold them.
+            if WHOLE || (0..size).contains(&(column + shift as isize)) {
+                // SAFETY: this column lies inside the input.
+                let value = unsafe { self.spread.load(simd, x, 0) };
+                let mut pixel = 0;
+                while pixel < PIXELS {
+                    if pixel <= shift && shift < pixel + COLUMNS {
+                        sums[pixel] = simd.fma(value, w[shift - pixel], sums[pixel]);
                     }
-                    x = x.wrapping_add(strides.pixel);
-                    shift += 1;
+                    pixel += 1;
                 }
-                kh += 1;
             }
-            kd += 1;
+            x = x.wrapping_add(plan.input.pixel);
+            shift += 1;
         }
     }
 
@@ -531,7 +673,7 @@ impl<L: Spread> TilesInRow<'_, L> {
         masks: &[u32; PIXELS],
         sums: &mut [S::V; PIXELS],
     ) {
-        let stride = self.vector.task.plan.input.channel;
+        let stride = self.vectors.task.plan.input.channel;
         let mut channel = 0;
         while channel < channels {
             let offset = offset.wrapping_add(((first + channel).wrapping_mul(stride)) as isize);
