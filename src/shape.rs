@@ -164,8 +164,10 @@ impl<const D: usize> Conv<D> {
     /// The number of weights, `out_channels * in_channels / groups * kernel`, and, with `bias`,
     /// of the `out_channels` biases.
     pub const fn parameters(&self, bias: bool) -> Result<usize, Error> {
-        let geometry = tri!(self.geometry(1, self.smallest_input(), usize::MAX));
         let limit = usize::MAX;
+        let none = Padding::Sides { before: [0; D], after: [0; D] };
+        let unpadded = Conv { padding: none, ..*self };
+        let geometry = tri!(unpadded.geometry(1, self.smallest_input(), limit));
         let field = Field::WeightElements;
         let weights = tri!(geometry.weights_len(limit));
         if bias { add(weights, self.out_channels, limit, field) } else { Ok(weights) }
@@ -203,7 +205,7 @@ impl<const D: usize> Conv<D> {
         Plan::new(geometry, layout, limit)
     }
 
-    /// An input that every layer accepts whose window it holds.
+    /// An input that every layer without padding accepts: it holds the window.
     const fn smallest_input(&self) -> [usize; D] {
         let mut size = [1; D];
         let mut axis = 0;

@@ -72,6 +72,8 @@ fn layers_of_networks() {
     let c3d = Conv3d::new(3, 64, [3, 3, 3]).padding([1, 1, 1]);
     assert_eq!(c3d.output_size([16, 112, 112]), Ok([16, 112, 112]));
     assert_eq!(c3d.parameters(true), Ok(5248));
+    let far = Conv2d::new(3, 8, [3, 3]).padding([usize::MAX, 0]);
+    assert_eq!(far.parameters(false), Ok(216)); // whatever the padding
 }
 
 #[test]
