@@ -7,6 +7,7 @@ mod finish;
 #[cfg(test)]
 mod operations;
 mod pixels;
+mod planes;
 pub(crate) mod walk;
 
 pub(crate) use finish::Outputs;
@@ -35,7 +36,7 @@ pub(crate) struct Task<'a> {
 pub(crate) enum WeightPanels<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [f32], first_panel: usize },
-    /// PyTorch's order; only the pixels kernel reads it.
+    /// PyTorch's order; only the kernels that have pixels in the lanes read it.
     Unpacked(&'a [f32]),
 }
 
@@ -59,6 +60,7 @@ pub(crate) const fn kernel_body(kernel: KernelId) -> KernelBody {
         KernelId::Dense => run_dense,
         KernelId::Channels => run_channels,
         KernelId::Pixels => run_pixels,
+        KernelId::Planes => run_planes,
     }
 }
 
@@ -80,6 +82,11 @@ unsafe fn run_pixels(task: &Task, weights: WeightPanels, part: Part, scratch: &m
     task.enter(pixels::Run { task, weights, part, scratch });
 }
 
+unsafe fn run_planes(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
+    let scratch = scratch.as_mut_ptr();
+    task.enter(planes::Run { task, weights, part, scratch });
+}
+
 impl Task<'_> {
     /// Computes a part of the output.
     ///
@@ -89,8 +96,8 @@ impl Task<'_> {
     /// part needs, and `scratch` has `plan.scratch_len` elements.
     pub(crate) unsafe fn run(&self, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
         let body = match weights {
-            WeightPanels::Packed { .. } => self.plan.kernel_body,
-            WeightPanels::Unpacked(_) => run_pixels,
+            WeightPanels::Unpacked(_) if self.plan.kernel != KernelId::Planes => run_pixels,
+            _ => self.plan.kernel_body,
         };
         // SAFETY: as the caller's.
         unsafe { body(self, weights, part, scratch) };

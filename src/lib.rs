@@ -33,6 +33,7 @@
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
 
+mod band;
 mod epilogue;
 mod error;
 mod fma;

@@ -1,5 +1,6 @@
 //! From shape and layout to the kernel, the strides and every size; nothing of the machine.
 
+use crate::band::Band;
 use crate::error::{Error, Field, StrideOf};
 use crate::isa::Isa;
 use crate::kernel::{KernelBody, kernel_body};
@@ -39,6 +40,8 @@ pub(crate) enum KernelId {
     Channels,
     /// Pixels in the lanes, the weights broadcast.
     Pixels,
+    /// Pixels in the lanes, planes copied band by band: depthwise.
+    Planes,
 }
 
 /// A layer on inputs of one shape and layout, ready to pack weights and to run.
@@ -56,7 +59,7 @@ pub struct Plan {
     /// As they were asked for.
     input_strides: Strides,
     output_strides: Strides,
-    kernel: KernelId,
+    pub(crate) kernel: KernelId,
     pub(crate) kernel_body: KernelBody,
     /// How many (channel block, tap) pairs of the chain a pass over the pixels takes.
     pub(crate) segment: usize,
@@ -69,6 +72,8 @@ pub struct Plan {
     pub(crate) sums_width: usize,
     /// How many pixels' sums wait in scratch memory to be turned into rows of planes, at most.
     pub(crate) strip: usize,
+    /// Of planes that are copied band by band.
+    pub(crate) band: Band,
     /// Whether blocks of pixels work on a copy of their input.
     pub(crate) copies_input: bool,
     /// Whether the input is channels last and larger than the second-level cache.
@@ -122,6 +127,7 @@ impl Plan {
             panel_run: 0,
             sums_width: 0,
             strip: 0,
+            band: Band::NONE,
             copies_input: false,
             prefetches: false,
             isa: None,
@@ -175,7 +181,7 @@ impl Plan {
         let one_segment = units <= segment;
         let in_channels = match self.kernel {
             KernelId::Channels => geometry.in_channels,
-            KernelId::Dense | KernelId::Pixels => geometry.in_per_group(),
+            _ => geometry.in_per_group(),
         };
         let channels = geometry.out_per_group().next_multiple_of(LANES_PER_PANEL);
         self.sums_width = if channels < WIDEST_TILE { channels } else { WIDEST_TILE };
@@ -208,6 +214,16 @@ impl Plan {
             _ => 0,
         };
         let elements = self.limit / float;
+        if matches!(self.kernel, KernelId::Planes) {
+            // Half of the first level, or, where that would be a few rows of a large window, a
+            // quarter of the second.
+            let band = Band::fitting(geometry, l1 / 2 / float);
+            let few = band.rows < geometry.output[1] && band.rows < band.copied_rows / 2;
+            self.band = if few { Band::fitting(geometry, l2 / 4 / float) } else { band };
+            self.scratch_len =
+                tri!(mul(self.band.scratch_len(geometry), 1, elements, Field::Scratch));
+            return Ok(self);
+        }
         self.copies_input = self.input_collides() && self.copied_len() <= l2 / float;
         if self.copies_input {
             self.scratch_len = self.copied_len();
@@ -364,7 +380,9 @@ impl Plan {
     /// The elements of scratch memory that a run with unpacked weights needs, per thread.
     pub const fn scratch_len_unpacked(&self) -> usize {
         match self.layout {
-            Layout::Nchw => 0, // the pixels kernel reads PyTorch's order as it is
+            // These kernels read PyTorch's order as it is.
+            Layout::Nchw if matches!(self.kernel, KernelId::Planes) => self.scratch_len,
+            Layout::Nchw => 0,
             Layout::Nhwc => self.scratch_len + self.packed_len,
         }
     }
@@ -375,12 +393,14 @@ impl Plan {
         outputs * self.geometry.chain() as u128
     }
 
-    /// The way of using the lanes that the shape has chosen: `dense`, `channels` or `pixels`.
+    /// The way of using the lanes that the shape has chosen: `dense`, `channels`, `pixels` or
+    /// `planes`.
     pub const fn kernel_name(&self) -> &'static str {
         match self.kernel {
             KernelId::Dense => "dense",
             KernelId::Channels => "channels",
             KernelId::Pixels => "pixels",
+            KernelId::Planes => "planes",
         }
     }
 }
@@ -391,6 +411,7 @@ impl KernelId {
         match layout {
             Layout::Nhwc if narrow => KernelId::Channels,
             Layout::Nhwc => KernelId::Dense,
+            Layout::Nchw if narrow && repays_a_copy(geometry) => KernelId::Planes,
             Layout::Nchw if narrow || geometry.out_channels < LANES_PER_PANEL => KernelId::Pixels,
             Layout::Nchw if has_wide_rows(geometry) => KernelId::Pixels,
             Layout::Nchw => KernelId::Dense,
@@ -407,6 +428,12 @@ const fn has_wide_rows(geometry: &Geometry) -> bool {
     let reach = (geometry.kernel[2] - 1) * geometry.dilation[2];
     let few_at_borders = geometry.input[2].saturating_sub(reach) >= width - width / 4;
     fills_vectors && geometry.stride[2] == 1 && few_at_borders
+}
+
+/// One input channel for each output channel, and either taps enough for a copy of it to pay, or
+/// rows that would meet the padding too often without one.
+const fn repays_a_copy(geometry: &Geometry) -> bool {
+    geometry.in_per_group() == 1 && (geometry.taps() > 4 || !has_wide_rows(geometry))
 }
 
 /// Groups of which several share a panel of packed weights.

@@ -23,6 +23,8 @@ enum Kernel {
     Channels(usize, usize),
     /// Output channels, vectors of pixels.
     Pixels(usize, usize),
+    /// Tiles of 1, 2, 4 and up to so many vectors of pixels.
+    Planes(usize),
 }
 
 /// An instruction set, and the sizes of its tiles as its source states them.
@@ -71,6 +73,7 @@ impl Isa {
             let bodies = [1, 2, 3, 4, 6, 8].into_iter().filter(|vectors| *vectors <= most);
             kernels.extend(bodies.map(|vectors| Kernel::Pixels(channels, vectors)));
         }
+        kernels.push(Kernel::Planes(self.number("PIXEL_VECTORS_DEPTHWISE")));
         kernels
     }
 }
@@ -88,6 +91,7 @@ impl Kernel {
             ("5dense4body", &[vectors, pixels]) => Some(Kernel::Dense(vectors, pixels)),
             ("8channels", &[pixels, columns]) => Some(Kernel::Channels(pixels, columns)),
             ("6pixels", &[channels, vectors]) => Some(Kernel::Pixels(channels, vectors)),
+            ("6planes", &[]) => Some(Kernel::Planes(8)),
             _ => None,
         }
     }
@@ -97,6 +101,7 @@ impl Kernel {
         match *self {
             Kernel::Dense(a, b) | Kernel::Pixels(a, b) => a * b,
             Kernel::Channels(pixels, columns) => pixels * columns.max(1),
+            Kernel::Planes(vectors) => vectors,
         }
     }
 
@@ -104,6 +109,7 @@ impl Kernel {
     fn multiply_adds_left(&self) -> usize {
         match *self {
             Kernel::Channels(pixels, _) => pixels,
+            Kernel::Planes(_) => 1,
             _ => self.multiply_adds(),
         }
     }
@@ -122,6 +128,7 @@ impl fmt::Display for Kernel {
             Kernel::Pixels(channels, vectors) => {
                 write!(f, "pixels, {channels} channels x {vectors} vectors")
             }
+            Kernel::Planes(vectors) => write!(f, "planes, up to {vectors} vectors"),
         }
     }
 }
@@ -150,7 +157,7 @@ fn sums_stay_in_registers() {
     let functions = listing::functions(&text);
     let mut faults = no_calls(&functions);
     for isa in &ISAS {
-        let entry = format!("enter_{}I", isa.name);
+        let entry = format!("enter_{}", isa.name);
         let bodies: BTreeMap<Kernel, &Function> = functions
             .iter()
             .filter(|function| function.symbol.contains(&entry))

@@ -275,7 +275,7 @@ fn every_kernel_stays_inside() {
             }
         }
     }
-    for kernel in [("dense", true), ("channels", false), ("pixels", false)] {
+    for kernel in [("dense", true), ("channels", false), ("pixels", false), ("planes", true)] {
         assert!(kernels.contains(&kernel), "{kernels:?}");
     }
 }

@@ -31,7 +31,7 @@ fn plans() -> Vec<Plan> {
         }
     }
     assert!(
-        ["dense", "channels", "pixels"]
+        ["dense", "channels", "pixels", "planes"]
             .iter()
             .all(|name| { plans.iter().any(|plan| plan.kernel_name() == *name) })
     );

@@ -91,6 +91,42 @@ impl Outputs {
         }
     }
 
+    /// Whether an output is a function of its sum alone.
+    pub fn is_plain(&self) -> bool {
+        self.residual.is_null()
+    }
+
+    /// Outputs from their sums, where they are [plain](Outputs::is_plain).
+    #[inline(always)]
+    pub fn finished<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        sums: [S::V; VECTORS],
+    ) -> [S::V; VECTORS] {
+        if let Function::Clamp { lower, upper } = self.function {
+            sums.map(|v| simd.canonical(clamp(simd, v, lower, upper)))
+        } else {
+            sums.map(|v| finish(simd, v, self.function))
+        }
+    }
+
+    /// Stores the first `count` lanes of [finished](Outputs::finished) outputs.
+    ///
+    /// # Safety
+    /// Those elements belong to the part of the output that is computed.
+    #[inline(always)]
+    pub unsafe fn store_finished<S: Simd>(&self, simd: S, v: S::V, offset: usize, count: usize) {
+        let output = self.output.wrapping_add(offset);
+        // SAFETY: the elements are in the output.
+        unsafe {
+            if count == S::LANES {
+                simd.store(output, v);
+            } else {
+                simd.store_first(output, v, count);
+            }
+        }
+    }
+
     /// Finishes and stores the first `count` lanes, at `offset` and behind.
     ///
     /// # Safety

@@ -473,7 +473,12 @@ impl Tile<'_> {
 
 /// `p[2 * lane]` for lanes in `from..to`, `+0.0` in the others; reads nothing behind the last.
 #[inline(always)]
-unsafe fn load_alternate<S: Simd>(simd: S, p: *const f32, from: usize, to: usize) -> S::V {
+pub(super) unsafe fn load_alternate<S: Simd>(
+    simd: S,
+    p: *const f32,
+    from: usize,
+    to: usize,
+) -> S::V {
     let end = (2 * to).saturating_sub(1);
     let (first, second) = (0, S::LANES);
     let within = |from_lane: usize| {
