@@ -47,13 +47,14 @@ impl Band {
         Band { rows, columns, phases, copied_rows: rows.saturating_add(above), row_len }
     }
 
-    /// The elements of scratch memory: of the copy and of the sums, and a vector behind each.
+    /// The elements of scratch memory: of the copy, of the sums behind it, and of a vector, because
+    /// both are read and written in whole ones.
     pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
         let [rows, columns] = self.phases;
         let phases = geometry.kernel[0].saturating_mul(rows).saturating_mul(columns);
         let copied = phases.saturating_mul(self.copied_rows).saturating_mul(self.row_len);
         let sums = self.rows.saturating_mul(self.row_len);
-        copied.saturating_add(sums).saturating_add(2 * LANES_PER_PANEL)
+        copied.saturating_add(sums).saturating_add(LANES_PER_PANEL)
     }
 }
 

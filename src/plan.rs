@@ -431,8 +431,17 @@ const fn has_wide_rows(geometry: &Geometry) -> bool {
 }
 
 /// One input channel for each output channel, and either taps enough for a copy of it to pay, or
-/// rows that would meet the padding too often without one.
+/// rows that would meet the padding too often without one; and windows of which a good part lies
+/// inside the input, or the copy would be mostly zeros.
 const fn repays_a_copy(geometry: &Geometry) -> bool {
+    let mut axis = 0;
+    while axis < 3 {
+        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+        if reach / 2 > geometry.input[axis] {
+            return false;
+        }
+        axis += 1;
+    }
     geometry.in_per_group() == 1 && (geometry.taps() > 4 || !has_wide_rows(geometry))
 }
 

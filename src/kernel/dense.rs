@@ -126,7 +126,7 @@ impl Run<'_> {
         let panel = channels.group * panels_per_group + channels.first / LANES_PER_PANEL;
         let mut layer = Layer {
             geometry,
-            strides: &plan.input,
+            plan,
             input: task.input.wrapping_add(channels.group * in_per_group * plan.input.channel),
             weights: self
                 .panels
@@ -144,7 +144,6 @@ impl Run<'_> {
             last: false,
             prefetches: false,
             in_strips: S::LANES > 1 && plan.layout == Layout::Nchw,
-            sums_width: plan.sums_width,
             bias: task.bias,
             channels: channels.count,
             outputs: &task.outputs,
@@ -219,12 +218,12 @@ impl Run<'_> {
                     run
                 };
                 let first = if layer.first && layer.last { 0 } else { done };
-                let sums = self.scratch.wrapping_add(first * layer.sums_width);
+                let sums = self.scratch.wrapping_add(first * layer.plan.sums_width);
                 let strip_start = next;
                 let mut in_strip = 0;
                 while in_strip < strip {
                     let count = even_piece(strip - in_strip, most);
-                    tile.sums = sums.wrapping_add(in_strip * layer.sums_width);
+                    tile.sums = sums.wrapping_add(in_strip * layer.plan.sums_width);
                     tile.place(self.task.plan, channel_offset, &mut next, count, &columns);
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
@@ -269,7 +268,7 @@ fn steps_before(geometry: &Geometry, unit: usize) -> usize {
 /// What the tiles of a segment have in common.
 struct Layer<'a> {
     geometry: &'a Geometry,
-    strides: &'a Strides,
+    plan: &'a Plan,
     /// At the first channel of the group.
     input: *const f32,
     /// At the first channel of the tile and the first step of the segment.
@@ -291,8 +290,6 @@ struct Layer<'a> {
     prefetches: bool,
     /// Whether sums go to memory, for strips of pixels to be turned into rows of planes.
     in_strips: bool,
-    /// From a pixel to the next among the sums in memory.
-    sums_width: usize,
     /// At the first channel of the tile, or null.
     bias: *const f32,
     channels: usize,

@@ -93,7 +93,7 @@ impl TapSteps {
             column: column_remainder.wrapping_mul(phase).wrapping_add(columns),
             column_remainder,
             column_correction: 1_usize.wrapping_sub(stride_columns.wrapping_mul(phase)),
-            copied_len: geometry.kernel[0] * band.phases[0] * row_phase + LANES_PER_PANEL,
+            copied_len: geometry.kernel[0] * band.phases[0] * row_phase,
         }
     }
 }
@@ -190,7 +190,7 @@ impl Kernel for CopyBand<'_> {
                         row_len: band.row_len,
                     };
                     // SAFETY: what is inside, the input holds; scratch memory has room for all
-                    // rows, and for a vector behind the last one.
+                    // rows, and for the sums and a vector behind the last one.
                     unsafe {
                         match copy.step {
                             1 => copy.copy::<S, 1>(simd),
@@ -305,7 +305,7 @@ impl Kernel for Body<'_> {
         let long_row = ((rows - 1) * row_len + columns).div_ceil(S::LANES);
         let fills_vectors = columns.is_multiple_of(S::LANES);
         // A short row has too few independent sums to keep a machine busy.
-        if rows == 1 || in_row >= 2 * S::PIXEL_VECTORS_DEPTHWISE {
+        if S::LANES == 1 || rows == 1 || in_row >= 2 * S::PIXEL_VECTORS_DEPTHWISE {
             for row in 0..rows {
                 chains.row(simd, row);
             }

@@ -78,14 +78,31 @@ fn colliding() -> impl Strategy<Value = Case> {
     )
 }
 
+/// Depthwise layers with rows longer than a band.
+fn long_rows() -> impl Strategy<Value = Case> {
+    (cases_of_any_size(), 65..300_usize, 2..4_usize, 1..3_usize).prop_map(
+        |(mut case, width, channels, outputs)| {
+            (case.rank, case.batch, case.groups) = (1, case.batch.min(2), channels);
+            (case.in_per_group, case.out_per_group) = (1, outputs);
+            case.size = [1, 1, width];
+            case.kernel = [1, 1, 4 + case.kernel[2] % 4];
+            (case.stride[0], case.stride[1]) = (1, 1);
+            (case.dilation[0], case.dilation[1]) = (1, 1);
+            (case.before, case.after) = ([0, 0, case.before[2]], [0, 0, case.after[2]]);
+            case
+        },
+    )
+}
+
 /// Layers of every kind, a few of them larger.
 pub fn cases() -> impl Strategy<Value = Case> {
     prop_oneof![
-        199 => cases_of_any_size().prop_map(|mut case| {
+        198 => cases_of_any_size().prop_map(|mut case| {
             case.cut_down();
             case
         }),
         1 => colliding(),
+        1 => long_rows(),
     ]
 }
 

@@ -84,7 +84,7 @@ fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
     let reach = |axis: usize| ((geometry.kernel[axis] - 1) * geometry.dilation[axis]) as isize;
     let ahead = (PIXELS * geometry.stride[2]) as isize;
     let corner = [reach(0), reach(1), reach(2).wrapping_add(ahead)];
-    let input = layer.input.wrapping_offset(input_offset(layer.strides, corner));
+    let input = layer.input.wrapping_offset(input_offset(&layer.plan.input, corner));
     let mut pixel = 0;
     while pixel < PIXELS {
         let window = input.wrapping_offset(tile.window[pixel]);
@@ -133,7 +133,7 @@ unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
             sums[pixel][vector] = unsafe { simd.load(from.wrapping_add(vector * S::LANES)) };
             vector += 1;
         }
-        from = from.wrapping_add(tile.layer.sums_width);
+        from = from.wrapping_add(tile.layer.plan.sums_width);
         pixel += 1;
     }
 }
@@ -153,7 +153,7 @@ unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
             unsafe { simd.store(to.wrapping_add(vector * S::LANES), sums[pixel][vector]) };
             vector += 1;
         }
-        to = to.wrapping_add(tile.layer.sums_width);
+        to = to.wrapping_add(tile.layer.plan.sums_width);
         pixel += 1;
     }
 }
@@ -187,7 +187,7 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         }
         let block = Block {
             steps,
-            input: layer.input.wrapping_add(channel.wrapping_mul(layer.strides.channel)),
+            input: layer.input.wrapping_add(channel.wrapping_mul(layer.plan.input.channel)),
             weights,
             channels,
             taps: first_tap..taps.min(first_tap + left),
@@ -224,12 +224,13 @@ impl Block<'_> {
     ) {
         let layer = tile.layer;
         let [_, height, width] = layer.geometry.kernel;
-        let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, layer.strides);
+        let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, &layer.plan.input);
         let step_len = self.channels * LANES_PER_PANEL;
         let pointwise = layer.geometry.taps() == 1;
-        let in_fours = layer.strides.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
+        let in_fours =
+            layer.plan.input.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
         let (at_once, advance) = if pointwise {
-            (STEPS, (layer.strides.channel as isize).wrapping_mul(STEPS as isize))
+            (STEPS, (layer.plan.input.channel as isize).wrapping_mul(STEPS as isize))
         } else {
             let taps = self.steps.taps;
             (taps * self.channels, to_tap.wrapping_mul(taps as isize))
