@@ -112,12 +112,30 @@ impl Plan {
             elements,
             Field::OutputElements
         ));
+        let batch = geometry.batch;
+        let input_reach = tri!(input.reach(
+            batch,
+            geometry.in_channels,
+            geometry.input,
+            elements,
+            Field::InputElements
+        ));
+        let output_reach = tri!(output.reach(
+            batch,
+            geometry.out_channels,
+            geometry.output,
+            elements,
+            Field::OutputElements
+        ));
+        let weights_len = tri!(geometry.weights_len(elements));
+        let packed_len = tri!(packed_len(&geometry, elements));
+        // Of a shape that is known to be possible: taps can be counted.
         let kernel = KernelId::choose(&geometry, layout);
         let plan = Plan {
             geometry,
             layout,
-            input: input.tame(geometry.batch, geometry.in_channels, geometry.input),
-            output: output.tame(geometry.batch, geometry.out_channels, geometry.output),
+            input: input.tame(batch, geometry.in_channels, geometry.input),
+            output: output.tame(batch, geometry.out_channels, geometry.output),
             input_strides: input,
             output_strides: output,
             kernel,
@@ -132,22 +150,10 @@ impl Plan {
             prefetches: false,
             isa: None,
             limit,
-            input_reach: tri!(input.reach(
-                geometry.batch,
-                geometry.in_channels,
-                geometry.input,
-                elements,
-                Field::InputElements
-            )),
-            output_reach: tri!(output.reach(
-                geometry.batch,
-                geometry.out_channels,
-                geometry.output,
-                elements,
-                Field::OutputElements
-            )),
-            weights_len: tri!(geometry.weights_len(elements)),
-            packed_len: tri!(packed_len(&geometry, elements)),
+            input_reach,
+            output_reach,
+            weights_len,
+            packed_len,
             signature: signature(&geometry),
             scratch_len: 0,
         };
