@@ -20,9 +20,22 @@ pub(crate) struct Band {
 impl Band {
     pub const NONE: Band = Band { rows: 0, columns: 0, phases: [0; 2], copied_rows: 0, row_len: 0 };
 
-    /// The largest whose copy and sums take no more than `elements`, or little more than a row of
-    /// 64 pixels needs.
-    pub const fn fitting(geometry: &Geometry, elements: usize) -> Band {
+    /// One that takes half of the first-level cache, or, where that would be a few rows of a large
+    /// window or a part of a row, a quarter of the second.
+    pub const fn of(geometry: &Geometry, l1: usize, l2: usize) -> Band {
+        let [_, height, width] = geometry.output;
+        let band = Band::fitting(geometry, l1 / 2 / size_of::<f32>());
+        let few = band.rows < height && band.rows < band.copied_rows / 2;
+        if few || band.columns < width {
+            Band::fitting(geometry, l2 / 4 / size_of::<f32>())
+        } else {
+            band
+        }
+    }
+
+    /// The largest whose copy and sums take no more than `elements`, or what a row of 64 pixels
+    /// needs.
+    const fn fitting(geometry: &Geometry, elements: usize) -> Band {
         let [_, height, width] = geometry.output;
         let phases = [phases(geometry, 1), phases(geometry, 2)];
         let [above, beside] = [steps_apart(geometry, 1), steps_apart(geometry, 2)];
@@ -50,15 +63,20 @@ impl Band {
     /// The elements of scratch memory: of the copy, of the sums behind it, and of a vector, because
     /// both are read and written in whole ones.
     pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
+        let sums = self.rows.saturating_mul(self.row_len);
+        self.copied_len(geometry).saturating_add(sums).saturating_add(LANES_PER_PANEL)
+    }
+
+    /// The elements of the copy.
+    pub const fn copied_len(&self, geometry: &Geometry) -> usize {
         let [rows, columns] = self.phases;
         let phases = geometry.kernel[0].saturating_mul(rows).saturating_mul(columns);
-        let copied = phases.saturating_mul(self.copied_rows).saturating_mul(self.row_len);
-        let sums = self.rows.saturating_mul(self.row_len);
-        copied.saturating_add(sums).saturating_add(LANES_PER_PANEL)
+        phases.saturating_mul(self.copied_rows).saturating_mul(self.row_len)
     }
 }
 
-/// The remainders of taps along an axis when divided by the stride, or a few more.
+/// The remainders that taps along an axis may have when divided by the stride; dilation may leave
+/// some out.
 const fn phases(geometry: &Geometry, axis: usize) -> usize {
     let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
     if reach < geometry.stride[axis] { reach + 1 } else { geometry.stride[axis] }

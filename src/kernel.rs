@@ -36,7 +36,7 @@ pub(crate) struct Task<'a> {
 pub(crate) enum WeightPanels<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [f32], first_panel: usize },
-    /// PyTorch's order; only the kernels that have pixels in the lanes read it.
+    /// PyTorch's order; only the pixels kernel reads it.
     Unpacked(&'a [f32]),
 }
 
@@ -83,8 +83,10 @@ unsafe fn run_pixels(task: &Task, weights: WeightPanels, part: Part, scratch: &m
 }
 
 unsafe fn run_planes(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-    let scratch = scratch.as_mut_ptr();
-    task.enter(planes::Run { task, weights, part, scratch });
+    if let WeightPanels::Packed { panels, first_panel } = weights {
+        let scratch = scratch.as_mut_ptr();
+        task.enter(planes::Run { task, panels, first_panel, part, scratch });
+    }
 }
 
 impl Task<'_> {
@@ -96,8 +98,8 @@ impl Task<'_> {
     /// part needs, and `scratch` has `plan.scratch_len` elements.
     pub(crate) unsafe fn run(&self, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
         let body = match weights {
-            WeightPanels::Unpacked(_) if self.plan.kernel != KernelId::Planes => run_pixels,
-            _ => self.plan.kernel_body,
+            WeightPanels::Packed { .. } => self.plan.kernel_body,
+            WeightPanels::Unpacked(_) => run_pixels,
         };
         // SAFETY: as the caller's.
         unsafe { body(self, weights, part, scratch) };

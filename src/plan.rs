@@ -12,6 +12,9 @@ use crate::shape::{Geometry, Layout, add, mul, tri};
 /// that sizes do not depend on the machine.
 pub(crate) const WIDEST_TILE: usize = 4 * LANES_PER_PANEL;
 
+/// The sizes of caches, in bytes, that a plan assumes.
+const CACHES: [usize; 2] = [32 << 10, 1024 << 10];
+
 /// The most pixels whose sums wait in scratch memory to be turned into rows of planes: whole
 /// tiles of 6 and of 8, whole vectors of pixels.
 const MOST_IN_STRIP: usize = 48;
@@ -59,7 +62,7 @@ pub struct Plan {
     /// As they were asked for.
     input_strides: Strides,
     output_strides: Strides,
-    pub(crate) kernel: KernelId,
+    kernel: KernelId,
     pub(crate) kernel_body: KernelBody,
     /// How many (channel block, tap) pairs of the chain a pass over the pixels takes.
     pub(crate) segment: usize,
@@ -158,7 +161,7 @@ impl Plan {
             scratch_len: 0,
         };
         // Assumed, not asked: any size gives the same bits, and these suit the machines of today.
-        plan.assume_caches(32 << 10, 1024 << 10)
+        plan.assume_caches(CACHES[0], CACHES[1])
     }
 
     /// The same plan with its loops cut for caches of these sizes, in bytes. Bits do not depend
@@ -221,13 +224,11 @@ impl Plan {
         };
         let elements = self.limit / float;
         if matches!(self.kernel, KernelId::Planes) {
-            // Half of the first level, or, where that would be a few rows of a large window, a
-            // quarter of the second.
-            let band = Band::fitting(geometry, l1 / 2 / float);
-            let few = band.rows < geometry.output[1] && band.rows < band.copied_rows / 2;
-            self.band = if few { Band::fitting(geometry, l2 / 4 / float) } else { band };
-            self.scratch_len =
-                tri!(mul(self.band.scratch_len(geometry), 1, elements, Field::Scratch));
+            self.band = Band::of(geometry, l1, l2);
+            self.scratch_len = self.band.scratch_len(geometry);
+            if self.scratch_len > elements {
+                return Err(Error::overflow(Field::Scratch, elements));
+            }
             return Ok(self);
         }
         self.copies_input = self.input_collides() && self.copied_len() <= l2 / float;
@@ -386,9 +387,7 @@ impl Plan {
     /// The elements of scratch memory that a run with unpacked weights needs, per thread.
     pub const fn scratch_len_unpacked(&self) -> usize {
         match self.layout {
-            // These kernels read PyTorch's order as it is.
-            Layout::Nchw if matches!(self.kernel, KernelId::Planes) => self.scratch_len,
-            Layout::Nchw => 0,
+            Layout::Nchw => 0, // the pixels kernel reads PyTorch's order as it is
             Layout::Nhwc => self.scratch_len + self.packed_len,
         }
     }
@@ -436,19 +435,16 @@ const fn has_wide_rows(geometry: &Geometry) -> bool {
     fills_vectors && geometry.stride[2] == 1 && few_at_borders
 }
 
-/// One input channel for each output channel, and either taps enough for a copy of it to pay, or
-/// rows that would meet the padding too often without one; and windows of which a good part lies
-/// inside the input, or the copy would be mostly zeros.
+/// One input channel for each output channel, and a copy of the input that is small beside the work
+/// on it; rows that rarely meet the padding need more of that.
 const fn repays_a_copy(geometry: &Geometry) -> bool {
-    let mut axis = 0;
-    while axis < 3 {
-        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
-        if reach / 2 > geometry.input[axis] {
-            return false;
-        }
-        axis += 1;
+    const MOST: usize = 1 << 20;
+    if geometry.in_per_group() > 1 || geometry.taps() <= 4 && has_wide_rows(geometry) {
+        return false;
     }
-    geometry.in_per_group() == 1 && (geometry.taps() > 4 || !has_wide_rows(geometry))
+    let band = Band::of(geometry, CACHES[0], CACHES[1]);
+    let taps = (band.rows * band.columns).saturating_mul(geometry.taps());
+    band.scratch_len(geometry) <= MOST && band.copied_len(geometry) <= taps / 2
 }
 
 /// Groups of which several share a panel of packed weights.

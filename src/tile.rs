@@ -271,7 +271,7 @@ impl Task<'_> {
                 (WeightPanels::Packed { panels: packed.panels_for(plan)?, first_panel: 0 }, scratch)
             }
             Weights::Unpacked(weights) => match plan.layout {
-                Layout::Nchw => (WeightPanels::Unpacked(weights), scratch),
+                Layout::Nchw => (WeightPanels::Unpacked(weights), &mut []),
                 Layout::Nhwc => {
                     let first_panel = part.panels.start;
                     let len = part.panels.len() * plan.geometry.chain() * LANES_PER_PANEL;

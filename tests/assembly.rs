@@ -105,12 +105,12 @@ impl Kernel {
         }
     }
 
-    /// Those of the steps that may be left over.
-    fn multiply_adds_left(&self) -> usize {
+    /// Those of the steps for what is left over.
+    fn multiply_adds_left(&self) -> Vec<usize> {
         match *self {
-            Kernel::Channels(pixels, _) => pixels,
-            Kernel::Planes(_) => 1,
-            _ => self.multiply_adds(),
+            Kernel::Channels(pixels, columns) if columns > 0 => vec![pixels],
+            Kernel::Planes(_) => vec![4, 2],
+            _ => Vec::new(),
         }
     }
 }
@@ -199,15 +199,19 @@ fn no_calls(functions: &[Function]) -> Vec<String> {
 /// Looks at the innermost loops that multiply and add vectors.
 fn check(kernel: &Kernel, function: &Function) -> Result<String, String> {
     let (wanted, left) = (kernel.multiply_adds(), kernel.multiply_adds_left());
+    let sizes = [&left[..], &[wanted]].concat();
     let loops = function.innermost_loops_with(Function::is_multiply_add);
     let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();
     for body in &loops {
         let count = body.count(Function::is_multiply_add);
-        if count % wanted > 0 && count % left > 0 {
+        if count % wanted > 0 && !left.iter().any(|left| count % left == 0) {
             return Err(format!("{count} multiply-adds, not of {wanted} each:\n{body}"));
         }
     }
-    if !plain.iter().any(|body| body.count(Function::is_multiply_add) % wanted == 0) {
+    let occurs = |size: &usize| {
+        plain.iter().any(|body| body.count(Function::is_multiply_add).is_multiple_of(*size))
+    };
+    if !sizes.iter().all(occurs) {
         return Err("has no loop that loads vectors as they lie".into());
     }
     let dirty = plain.iter().find(|body| body.count(|text| function.is_on_stack(text)) > 0);

@@ -100,6 +100,21 @@ fn one_call_returns_the_shape() {
     assert!(y[..72].iter().all(|y| y.is_finite()) && y[72..].iter().all(|y| y.is_nan()));
 }
 
+#[test]
+fn one_call_of_a_depthwise_layer() {
+    for multiplier in [1, 2] {
+        let out_channels = 3 * multiplier;
+        let (x, w) = (fill(3 * 7 * 6, 1), fill(out_channels * 9, 2));
+        let (x_shape, w_shape) = ([1, 3, 7, 6], [out_channels, 1, 3, 3]);
+        let mut y = vec![f32::NAN; out_channels * 7 * 6];
+        let shape = conv2d(x_shape, &x, w_shape, &w, None, [1, 1], [1, 1], [1, 1], 3, &mut y);
+        assert_eq!(shape, Ok([1, out_channels, 7, 6]));
+        let conv = Conv2d::new(3, out_channels, [3, 3]).padding([1, 1]).groups(3);
+        let plan = conv.plan(Layout::Nchw, 1, [7, 6]).unwrap();
+        assert_same_bits(&y, &run(&plan, &x, &w, Epilogue::new()), multiplier);
+    }
+}
+
 /// Asserts that a layer with automatic padding has the bits of one with this padding, and that
 /// one zero further back would change them.
 fn pads<const D: usize>(

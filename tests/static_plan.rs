@@ -62,10 +62,11 @@ const fn in_segments(plan: Plan) -> Plan {
 const DENSE: Plan = in_segments(planned(CONV, Layout::Nhwc));
 const PLANES: Plan = in_segments(planned(CONV, Layout::Nchw));
 const DEPTHWISE: Plan = planned(CONV.groups(CHANNELS), Layout::Nhwc);
-const PIXELS: Plan = planned(CONV.groups(CHANNELS), Layout::Nchw);
-const PLANS: [Plan; 4] = [DENSE, PLANES, DEPTHWISE, PIXELS];
+const BANDS: Plan = planned(CONV.groups(CHANNELS), Layout::Nchw);
+const PAIRS: Plan = planned(CONV.groups(CHANNELS / 2), Layout::Nchw);
+const PLANS: [Plan; 5] = [DENSE, PLANES, DEPTHWISE, BANDS, PAIRS];
 
-const fn largest(lens: [usize; 4]) -> usize {
+const fn largest(lens: [usize; 5]) -> usize {
     let mut largest = 0;
     let mut at = 0;
     while at < lens.len() {
@@ -77,13 +78,19 @@ const fn largest(lens: [usize; 4]) -> usize {
     largest
 }
 
-const PACKED_LEN: usize =
-    largest([DENSE.packed_len(), PLANES.packed_len(), DEPTHWISE.packed_len(), PIXELS.packed_len()]);
+const PACKED_LEN: usize = largest([
+    DENSE.packed_len(),
+    PLANES.packed_len(),
+    DEPTHWISE.packed_len(),
+    BANDS.packed_len(),
+    PAIRS.packed_len(),
+]);
 const SCRATCH_LEN: usize = largest([
     DENSE.scratch_len_unpacked(),
     PLANES.scratch_len(),
     DEPTHWISE.scratch_len_unpacked(),
-    PIXELS.scratch_len(),
+    BANDS.scratch_len(),
+    PAIRS.scratch_len(),
 ]);
 
 struct Buffers {
@@ -117,6 +124,8 @@ fn the_counter_counts() {
 #[test]
 fn nothing_is_allocated() {
     assert!(DENSE.scratch_len() > 0 && PLANES.scratch_len() > 0);
+    let kernels = PLANS.map(|plan| plan.kernel_name());
+    assert_eq!(kernels, ["dense", "dense", "channels", "planes", "pixels"]);
     let mut buffers = BUFFERS.lock().unwrap();
     let Buffers { packed, scratch, y } = &mut *buffers;
     let epilogue = Epilogue::new().bias(&BIAS).relu6();

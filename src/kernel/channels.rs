@@ -49,7 +49,7 @@ impl Kernel for Run<'_> {
         let (rows, _) = divide(plan.pixel_block, width);
         let mut pixel = self.part.pixels.start;
         while pixel < self.part.pixels.end {
-            // Blocks end where rows do.
+            // Blocks end where rows do, unless a row is several.
             let (_, column) = divide(pixel, width);
             let most =
                 if rows > 0 { rows * width } else { width.min(column + plan.pixel_block) } - column;
@@ -104,7 +104,7 @@ struct Vectors<'a> {
     /// The first step of the chain, in the first panel of the run.
     panels: *const f32,
     panel_len: usize,
-    /// Of the run, that the first lane is.
+    /// How many lanes of the run lie before.
     lane: usize,
     /// The first output channel.
     first: usize,
@@ -406,7 +406,7 @@ impl<L: Spread, const PIXELS: usize, const COLUMNS: usize> Kernel for Body<'_, L
         let size = geometry.input[2] as isize;
         let reach = ((geometry.kernel[2] - 1) * geometry.dilation[2]) as isize;
         let past = ((PIXELS - 1) * geometry.stride[2]) as isize;
-        let to_vector = S::LANES * plan.output.channel;
+        let to_vector = plan.output.channel.wrapping_mul(S::LANES);
         let tap_rows = TapRows::of(plan, &row.taps);
         let mut window = row.window;
         let mut column = row.column;
@@ -462,7 +462,7 @@ impl<L: Spread, const PIXELS: usize, const COLUMNS: usize> Kernel for Body<'_, L
                         vectors.count,
                     );
                 }
-                offset += to_vector;
+                offset = offset.wrapping_add(to_vector);
                 vector += 1;
             }
             tile_offset += PIXELS * plan.output.pixel;

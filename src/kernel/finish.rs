@@ -101,13 +101,19 @@ impl Outputs {
     pub fn finished<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
-        sums: [S::V; VECTORS],
+        mut sums: [S::V; VECTORS],
     ) -> [S::V; VECTORS] {
-        if let Function::Clamp { lower, upper } = self.function {
-            sums.map(|v| simd.canonical(clamp(simd, v, lower, upper)))
-        } else {
-            sums.map(|v| finish(simd, v, self.function))
+        let mut vector = 0;
+        while vector < VECTORS {
+            sums[vector] = match self.function {
+                Function::Clamp { lower, upper } => {
+                    simd.canonical(clamp(simd, sums[vector], lower, upper))
+                }
+                function => finish(simd, sums[vector], function),
+            };
+            vector += 1;
         }
+        sums
     }
 
     /// Stores the first `count` lanes of [finished](Outputs::finished) outputs.

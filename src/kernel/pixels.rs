@@ -1,5 +1,5 @@
-//! Pixels in the lanes, the weights broadcast: depthwise layers, narrow groups and few output
-//! channels where planes are contiguous, and weights that were not packed.
+//! Pixels in the lanes, the weights broadcast: narrow groups and few output channels where planes
+//! are contiguous, depthwise layers of few taps, and weights that were not packed.
 //!
 //! ```text
 //! for each block of pixels                      (whose input the second-level cache holds)

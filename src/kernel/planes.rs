@@ -19,7 +19,7 @@
 
 use super::pixels::load_alternate;
 use super::walk::{Pixel, div_ceil, input_offset};
-use super::{Part, Task, WeightPanels};
+use super::{Part, Task};
 use crate::band::Band;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
 use crate::plan::Strides;
@@ -29,7 +29,8 @@ use core::ops::Range;
 
 pub(super) struct Run<'a> {
     pub task: &'a Task<'a>,
-    pub weights: WeightPanels<'a>,
+    pub panels: &'a [f32],
+    pub first_panel: usize,
     pub part: Part,
     /// For the copy of a band, and behind it its sums.
     pub scratch: *mut f32,
@@ -115,9 +116,11 @@ impl Piece<'_> {
         let geometry = &task.plan.geometry;
         let image = task.input.wrapping_add(self.pixel.image * task.plan.input.batch);
         let offset = self.pixel.output_offset(&task.plan.output);
+        let panel_len = geometry.chain() * LANES_PER_PANEL;
         let mut copied = None;
         for panel in self.run.part.panels.clone() {
             let (first, count) = panel_channels(geometry, panel);
+            let panel = (panel - self.run.first_panel) * panel_len;
             for lane in 0..count {
                 let channel = first + lane;
                 let (in_channel, _) = divide(channel, geometry.out_per_group());
@@ -126,25 +129,10 @@ impl Piece<'_> {
                     simd.enter(CopyBand { piece: self, plane });
                     copied = Some(in_channel);
                 }
-                let (weights, to_weight) = self.run.weights_of(panel, lane, channel);
+                let weights = self.run.panels.as_ptr().wrapping_add(panel + lane);
                 let offset = offset + channel * task.plan.output.channel;
-                simd.enter(Body(&Chains { piece: self, channel, weights, to_weight, offset }));
+                simd.enter(Body(&Chains { piece: self, channel, weights, offset }));
             }
-        }
-    }
-}
-
-impl Run<'_> {
-    /// The first weight of a channel, and from each to the next.
-    #[inline(always)]
-    fn weights_of(&self, panel: usize, lane: usize, channel: usize) -> (*const f32, usize) {
-        let chain = self.task.plan.geometry.chain();
-        match self.weights {
-            WeightPanels::Packed { panels, first_panel } => {
-                let panel = (panel - first_panel) * chain * LANES_PER_PANEL;
-                (panels.as_ptr().wrapping_add(panel + lane), LANES_PER_PANEL)
-            }
-            WeightPanels::Unpacked(weights) => (weights.as_ptr().wrapping_add(channel * chain), 1),
         }
     }
 }
@@ -286,8 +274,8 @@ impl CopyRows {
 struct Chains<'a> {
     piece: &'a Piece<'a>,
     channel: usize,
+    /// Of the first tap.
     weights: *const f32,
-    to_weight: usize,
     /// Where the first one lies in the output.
     offset: usize,
 }
@@ -328,7 +316,8 @@ impl Kernel for Body<'_> {
                 };
             }
             if early {
-                chains.copy_rows(simd, sums);
+                // SAFETY: the long row is finished.
+                unsafe { chains.copy_rows(simd, sums) };
             } else {
                 chains.stacked(simd, &Kept(sums));
             }
@@ -358,7 +347,7 @@ trait Sums {
     ) -> [S::V; VECTORS];
 }
 
-/// In memory.
+/// In scratch memory.
 struct Kept(*const f32);
 
 impl Sums for Kept {
@@ -416,7 +405,7 @@ impl Sums for Chains<'_> {
                             vector += 1;
                         }
                     }
-                    w = w.wrapping_add(self.to_weight);
+                    w = w.wrapping_add(LANES_PER_PANEL);
                     x = x.wrapping_add(steps.column);
                     column_phase += steps.column_remainder;
                     if column_phase >= stride_columns {
@@ -468,7 +457,7 @@ impl Chains<'_> {
 
     /// All rows, from a long row that is finished.
     #[inline(always)]
-    fn copy_rows<S: Simd>(&self, simd: S, finished: *const f32) {
+    unsafe fn copy_rows<S: Simd>(&self, simd: S, finished: *const f32) {
         let Piece { run, rows, columns, .. } = *self.piece;
         let Strides { row: to_row, .. } = run.task.plan.output;
         for row in 0..rows {
