@@ -6,8 +6,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::{Corpus, fuzz_target};
 use tapwise::{Layout, Weights, reference};
-use tapwise_fuzz::support::{assert_same_bits, from_layout, paths, to_layout};
-use tapwise_fuzz::support::Residual;
+use tapwise_fuzz::support::{Residual, assert_same_bits, from_layout, paths, to_layout};
 use tapwise_fuzz::{LAYOUTS, POISONS, Values, caches, ending, layer, with_caches};
 
 fuzz_target!(|data: &[u8]| -> Corpus {

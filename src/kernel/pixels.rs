@@ -17,7 +17,7 @@
 
 use super::copy::{block_end, copy_input};
 use super::finish::Outputs;
-use super::walk::{Row, Rows, div_ceil, input_offset, interior, taps_inside};
+use super::walk::{Row, Rows, input_offset, interior, places_inside, taps_inside};
 use super::{Part, Task, WeightPanels};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
@@ -420,7 +420,7 @@ impl Tile<'_> {
     ) {
         let stride = self.channels.task.input_strides.channel;
         let ChannelWeights { to_channel, to_output, .. } = self.channels.weights;
-        let (before, until) = if LANES == lanes::ALL { (0, 0) } else { self.pixels_inside(column) };
+        let inside = if LANES == lanes::ALL { 0..0 } else { self.pixels_inside(column) };
         let (mut w, mut x) = (w, x);
         let mut left = channels;
         while left > 0 {
@@ -428,8 +428,8 @@ impl Tile<'_> {
             let mut vector = 0;
             while vector < VECTORS {
                 let first = vector * self.vector.pixels;
-                let to = until.saturating_sub(first).min(S::LANES);
-                let from = before.saturating_sub(first).min(to);
+                let to = inside.end.saturating_sub(first).min(S::LANES);
+                let from = inside.start.saturating_sub(first).min(to);
                 let at = x.wrapping_add(vector.wrapping_mul(self.vector.input));
                 // SAFETY: these lanes have the tap inside the input, as the caller vouches.
                 values[vector] = unsafe {
@@ -459,15 +459,11 @@ impl Tile<'_> {
         }
     }
 
-    /// The pixels that exist and lie inside the input at a tap whose first pixel reads `column`,
-    /// which is less than the input's width.
+    /// The pixels that exist and lie inside the input at a tap whose first pixel reads `column`.
     #[inline(always)]
-    fn pixels_inside(&self, column: isize) -> (usize, usize) {
+    fn pixels_inside(&self, column: isize) -> Range<usize> {
         let geometry = &self.channels.task.plan.geometry;
-        let stride = geometry.stride[2];
-        let before = if column < 0 { div_ceil(column.unsigned_abs(), stride) } else { 0 };
-        let until = div_ceil((geometry.input[2] as isize - column) as usize, stride);
-        (before, until.min(self.pixels))
+        places_inside(column, geometry.input[2] as isize, geometry.stride[2], self.pixels)
     }
 }
 

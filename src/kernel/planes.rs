@@ -18,7 +18,7 @@
 //! ```
 
 use super::pixels::load_alternate;
-use super::walk::{Pixel, div_ceil, input_offset};
+use super::walk::{Pixel, input_offset, places_inside};
 use super::{Part, Task};
 use crate::band::Band;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
@@ -159,7 +159,7 @@ impl Kernel for CopyBand<'_> {
             let d = start[0] + (kd * geometry.dilation[0]) as isize;
             for row_phase in 0..band.phases[0] {
                 let h = start[1] + row_phase as isize;
-                let mut rows_inside = inside(h, size[1], stride_rows, rows);
+                let mut rows_inside = places_inside(h, size[1], stride_rows, rows);
                 if !(0..size[0]).contains(&d) {
                     rows_inside = 0..0;
                 }
@@ -173,7 +173,7 @@ impl Kernel for CopyBand<'_> {
                         rows,
                         columns,
                         rows_inside: rows_inside.clone(),
-                        columns_inside: inside(w, size[2], stride_columns, columns),
+                        columns_inside: places_inside(w, size[2], stride_columns, columns),
                         target,
                         row_len: band.row_len,
                     };
@@ -191,16 +191,6 @@ impl Kernel for CopyBand<'_> {
             }
         }
     }
-}
-
-/// Of `count` places from `first` on, `stride` apart, those in `0..size`.
-#[inline(always)]
-fn inside(first: isize, size: isize, stride: usize, count: usize) -> Range<usize> {
-    let before = |end: isize| {
-        let distance = if first < end { (end - first) as usize } else { 0 };
-        div_ceil(distance, stride).min(count)
-    };
-    before(0)..before(size)
 }
 
 /// Rows of the input with zeros around them.

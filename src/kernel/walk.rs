@@ -80,10 +80,17 @@ pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Ran
     if start >= 0 && start <= size - 1 - reach {
         return 0..taps;
     }
-    let before = if start < 0 { div_ceil(start.unsigned_abs(), dilation) } else { 0 };
-    let until = if start < size { div_ceil((size - start) as usize, dilation) } else { 0 };
-    let end = until.min(taps);
-    before.min(end)..end
+    places_inside(start, size, dilation, taps)
+}
+
+/// Of `count` places from `first` on, `step` apart, those in `0..size`.
+#[inline(always)]
+pub(crate) fn places_inside(first: isize, size: isize, step: usize, count: usize) -> Range<usize> {
+    let before = |end: isize| {
+        let distance = if first < end { (end - first) as usize } else { 0 };
+        div_ceil(distance, step).min(count)
+    };
+    before(0)..before(size)
 }
 
 /// Division is slow, and most steps are 1.
