@@ -91,32 +91,17 @@ impl Outputs {
         }
     }
 
-    /// Whether an output is a function of its sum alone.
-    pub fn is_plain(&self) -> bool {
-        self.residual.is_null()
+    /// Whether something is added to the sums.
+    pub fn have_residual(&self) -> bool {
+        !self.residual.is_null()
     }
 
-    /// Outputs from their sums, where they are [plain](Outputs::is_plain).
-    #[inline(always)]
-    pub fn finished<S: Simd, const VECTORS: usize>(
-        &self,
-        simd: S,
-        mut sums: [S::V; VECTORS],
-    ) -> [S::V; VECTORS] {
-        let mut vector = 0;
-        while vector < VECTORS {
-            sums[vector] = match self.function {
-                Function::Clamp { lower, upper } => {
-                    simd.canonical(clamp(simd, sums[vector], lower, upper))
-                }
-                function => finish(simd, sums[vector], function),
-            };
-            vector += 1;
-        }
-        sums
+    /// The same with another place for the output.
+    pub fn into_memory(self, output: *mut f32) -> Outputs {
+        Outputs { output, ..self }
     }
 
-    /// Stores the first `count` lanes of [finished](Outputs::finished) outputs.
+    /// Stores the first `count` lanes, which are finished, at `offset` and behind.
     ///
     /// # Safety
     /// Those elements belong to the part of the output that is computed.
@@ -139,22 +124,17 @@ impl Outputs {
     /// Those elements belong to the part of the output that is computed.
     #[inline(always)]
     pub unsafe fn store<S: Simd>(&self, simd: S, v: S::V, offset: usize, count: usize) {
-        let output = self.output.wrapping_add(offset);
         let residual = self.residual.wrapping_add(offset);
         // SAFETY: the elements are in the output, and in the residual, which has its strides.
         unsafe {
-            if count == S::LANES {
-                let sum =
-                    if self.residual.is_null() { v } else { simd.add(v, simd.load(residual)) };
-                simd.store(output, finish(simd, sum, self.function));
+            let sum = if self.residual.is_null() {
+                v
+            } else if count == S::LANES {
+                simd.add(v, simd.load(residual))
             } else {
-                let sum = if self.residual.is_null() {
-                    v
-                } else {
-                    simd.add(v, simd.load_first(residual, count))
-                };
-                simd.store_first(output, finish(simd, sum, self.function), count);
-            }
+                simd.add(v, simd.load_first(residual, count))
+            };
+            self.store_finished(simd, finish(simd, sum, self.function), offset, count);
         }
     }
 

@@ -14,16 +14,17 @@
 //!     for each tile of pixels                      (as many vectors as keep the machine busy)
 //!       sums = bias
 //!       for each kd, kh, kw: sums += x[lanes] * w
-//!       finish the outputs; or, of a long row, keep the sums and finish row by row
+//!       finish the outputs; those of a long row in scratch memory, to be copied row by row
 //! ```
 
+use super::finish::Outputs;
 use super::pixels::load_alternate;
 use super::walk::{Pixel, input_offset, places_inside};
 use super::{Part, Task};
 use crate::band::Band;
 use crate::pack::{LANES_PER_PANEL, panel_channels};
-use crate::plan::Strides;
-use crate::shape::divide;
+use crate::plan::{Plan, Strides};
+use crate::shape::{Geometry, divide};
 use crate::simd::{Kernel, Simd};
 use core::ops::Range;
 
@@ -32,7 +33,7 @@ pub(super) struct Run<'a> {
     pub panels: &'a [f32],
     pub first_panel: usize,
     pub part: Part,
-    /// For the copy of a band, and behind it its sums.
+    /// For the copy of a band, and behind it a long row of outputs.
     pub scratch: *mut f32,
 }
 
@@ -60,41 +61,59 @@ impl Kernel for Run<'_> {
     }
 }
 
-/// From a tap to the next in the copy of a band. Along rows and columns, a step that leads past
-/// the last remainder is corrected.
+/// From a tap to the next in the copy of a band.
 struct TapSteps {
     plane: usize,
-    row: usize,
-    row_remainder: usize,
-    row_correction: usize,
-    column: usize,
-    column_remainder: usize,
-    column_correction: usize,
-    /// The copy's elements: the sums lie behind them.
-    copied_len: usize,
+    row: TapStep,
+    column: TapStep,
+}
+
+/// Along an axis whose places lie apart by their remainders. A step that leads past the last
+/// remainder is corrected.
+struct TapStep {
+    step: usize,
+    remainder: usize,
+    stride: usize,
+    correction: usize,
 }
 
 impl TapSteps {
     #[inline(always)]
     fn of(task: &Task) -> TapSteps {
-        let geometry = &task.plan.geometry;
-        let band = &task.plan.band;
-        let [_, stride_rows, stride_columns] = geometry.stride;
-        let (rows, row_remainder) = divide(geometry.dilation[1], stride_rows);
-        let (columns, column_remainder) = divide(geometry.dilation[2], stride_columns);
-        let phase = band.copied_rows * band.row_len;
-        let row_phase = band.phases[1] * phase;
+        let Geometry { dilation, stride, .. } = task.plan.geometry;
+        let Band { phases, copied_rows, row_len, .. } = task.plan.band;
+        let column_phase = copied_rows * row_len;
+        let row_phase = phases[1] * column_phase;
         TapSteps {
-            plane: band.phases[0] * row_phase,
-            row: row_remainder
-                .wrapping_mul(row_phase)
-                .wrapping_add(rows.wrapping_mul(band.row_len)),
-            row_remainder,
-            row_correction: band.row_len.wrapping_sub(stride_rows.wrapping_mul(row_phase)),
-            column: column_remainder.wrapping_mul(phase).wrapping_add(columns),
-            column_remainder,
-            column_correction: 1_usize.wrapping_sub(stride_columns.wrapping_mul(phase)),
-            copied_len: geometry.kernel[0] * band.phases[0] * row_phase,
+            plane: phases[0] * row_phase,
+            row: TapStep::of(dilation[1], stride[1], row_len, row_phase),
+            column: TapStep::of(dilation[2], stride[2], 1, column_phase),
+        }
+    }
+}
+
+impl TapStep {
+    /// From a place to the next with the same remainder are `unit` elements, to the next
+    /// remainder `phase`.
+    #[inline(always)]
+    fn of(dilation: usize, stride: usize, unit: usize, phase: usize) -> TapStep {
+        let (units, remainder) = divide(dilation, stride);
+        TapStep {
+            step: remainder.wrapping_mul(phase).wrapping_add(units.wrapping_mul(unit)),
+            remainder,
+            stride,
+            correction: unit.wrapping_sub(stride.wrapping_mul(phase)),
+        }
+    }
+
+    /// From a tap, and the remainder of its place, to the next.
+    #[inline(always)]
+    fn next(&self, (at, remainder): (*const f32, usize)) -> (*const f32, usize) {
+        let (at, remainder) = (at.wrapping_add(self.step), remainder + self.remainder);
+        if remainder < self.stride {
+            (at, remainder)
+        } else {
+            (at.wrapping_add(self.correction), remainder - self.stride)
         }
     }
 }
@@ -178,7 +197,7 @@ impl Kernel for CopyBand<'_> {
                         row_len: band.row_len,
                     };
                     // SAFETY: what is inside, the input holds; scratch memory has room for all
-                    // rows, and for the sums and a vector behind the last one.
+                    // rows, and for a vector behind the last one.
                     unsafe {
                         match copy.step {
                             1 => copy.copy::<S, 1>(simd),
@@ -276,200 +295,40 @@ impl Kernel for Body<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let chains = self.0;
-        let Piece { run, steps, rows, columns, .. } = *chains.piece;
-        let Band { row_len, .. } = run.task.plan.band;
+        let Piece { run, rows, columns, .. } = *chains.piece;
         let in_row = columns.div_ceil(S::LANES);
         let in_rows = rows * in_row;
-        let long_row = ((rows - 1) * row_len + columns).div_ceil(S::LANES);
+        let long_row = ((rows - 1) * run.task.plan.band.row_len + columns).div_ceil(S::LANES);
         let fills_vectors = columns.is_multiple_of(S::LANES);
+        let outputs = &run.task.outputs;
+        let plain = run.task.plan.output.pixel == 1 && !outputs.have_residual();
         // A short row has too few independent sums to keep a machine busy.
         if S::LANES == 1 || rows == 1 || in_row >= 2 * S::PIXEL_VECTORS_DEPTHWISE {
             for row in 0..rows {
                 chains.row(simd, row);
             }
-        } else if fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
-            chains.stacked(simd, chains);
+        } else if !plain || fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
+            chains.stacked(simd);
         } else {
-            let sums = run.scratch.wrapping_add(steps.copied_len);
-            let early = run.task.outputs.is_plain() && run.task.plan.output.pixel == 1;
-            let mut done = 0;
-            while done < long_row {
-                let at = done * S::LANES;
-                // SAFETY: scratch memory holds the copy, and room for whole vectors of sums.
-                done += unsafe {
-                    match (long_row - done).min(S::PIXEL_VECTORS_DEPTHWISE) {
-                        8.. => chains.keep::<S, 8>(simd, at, sums, early),
-                        4.. => chains.keep::<S, 4>(simd, at, sums, early),
-                        2.. => chains.keep::<S, 2>(simd, at, sums, early),
-                        _ => chains.keep::<S, 1>(simd, at, sums, early),
-                    }
-                };
-            }
-            if early {
-                // SAFETY: the long row is finished.
-                unsafe { chains.copy_rows(simd, sums) };
-            } else {
-                chains.stacked(simd, &Kept(sums));
-            }
+            chains.long_row(simd, long_row);
         }
     }
 }
 
-/// Vectors in a line: where the sums of the first one are, and from each to the next; where its
-/// outputs go, and those of the next; how many outputs each has.
+/// Vectors in a line: where the first one is in the long row, and from each to the next; and the
+/// same of their outputs, of which each has `count`.
 struct Line {
     vectors: usize,
     at: usize,
     step: usize,
+    outputs: Outputs,
     offset: usize,
     output_step: usize,
     count: usize,
 }
 
-/// Where vectors of outputs find their sums.
-trait Sums {
-    /// Those of vectors that are `step` apart, the first one at position `at` of the long row.
-    unsafe fn sums<S: Simd, const VECTORS: usize>(
-        &self,
-        simd: S,
-        at: usize,
-        step: usize,
-    ) -> [S::V; VECTORS];
-}
-
-/// In scratch memory.
-struct Kept(*const f32);
-
-impl Sums for Kept {
-    #[inline(always)]
-    unsafe fn sums<S: Simd, const VECTORS: usize>(
-        &self,
-        simd: S,
-        at: usize,
-        step: usize,
-    ) -> [S::V; VECTORS] {
-        let mut sums = [simd.splat(0.0); VECTORS];
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: the caller vouches for these sums.
-            sums[vector] = unsafe { simd.load(self.0.wrapping_add(at + vector * step)) };
-            vector += 1;
-        }
-        sums
-    }
-}
-
-impl Sums for Chains<'_> {
-    /// Adds up the chains.
-    #[inline(always)]
-    unsafe fn sums<S: Simd, const VECTORS: usize>(
-        &self,
-        simd: S,
-        at: usize,
-        step: usize,
-    ) -> [S::V; VECTORS] {
-        let Piece { run, steps, .. } = *self.piece;
-        let geometry = &run.task.plan.geometry;
-        let [_, stride_rows, stride_columns] = geometry.stride;
-        let bias = run.task.bias;
-        // SAFETY: the bias has a value for each output channel.
-        let bias = if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } };
-        let mut sums = [simd.splat(bias); VECTORS];
-        let mut w = self.weights;
-        let mut plane = run.scratch.cast_const().wrapping_add(at);
-        let mut kd = geometry.kernel[0];
-        while kd > 0 {
-            let (mut row, mut row_phase) = (plane, 0);
-            let mut kh = geometry.kernel[1];
-            while kh > 0 {
-                let (mut x, mut column_phase) = (row, 0);
-                let mut kw = geometry.kernel[2];
-                while kw > 0 {
-                    // SAFETY: the weights hold this tap; the copy holds what it sees.
-                    unsafe {
-                        let weight = simd.splat(*w);
-                        let mut vector = 0;
-                        while vector < VECTORS {
-                            let x = simd.load(x.wrapping_add(vector * step));
-                            sums[vector] = simd.fma(x, weight, sums[vector]);
-                            vector += 1;
-                        }
-                    }
-                    w = w.wrapping_add(LANES_PER_PANEL);
-                    x = x.wrapping_add(steps.column);
-                    column_phase += steps.column_remainder;
-                    if column_phase >= stride_columns {
-                        column_phase -= stride_columns;
-                        x = x.wrapping_add(steps.column_correction);
-                    }
-                    kw -= 1;
-                }
-                row = row.wrapping_add(steps.row);
-                row_phase += steps.row_remainder;
-                if row_phase >= stride_rows {
-                    row_phase -= stride_rows;
-                    row = row.wrapping_add(steps.row_correction);
-                }
-                kh -= 1;
-            }
-            plane = plane.wrapping_add(steps.plane);
-            kd -= 1;
-        }
-        sums
-    }
-}
-
 impl Chains<'_> {
-    /// Adds up a tile of the long row and keeps its sums, finished early or not; how many vectors
-    /// it has.
-    #[inline(always)]
-    unsafe fn keep<S: Simd, const VECTORS: usize>(
-        &self,
-        simd: S,
-        at: usize,
-        to: *mut f32,
-        early: bool,
-    ) -> usize {
-        // SAFETY: the caller vouches for the copy, and for room for the sums.
-        unsafe {
-            let mut sums = self.sums::<S, VECTORS>(simd, at, S::LANES);
-            if early {
-                sums = self.piece.run.task.outputs.finished(simd, sums);
-            }
-            let mut vector = 0;
-            while vector < VECTORS {
-                simd.store(to.wrapping_add(at + vector * S::LANES), sums[vector]);
-                vector += 1;
-            }
-        }
-        VECTORS
-    }
-
-    /// All rows, from a long row that is finished.
-    #[inline(always)]
-    unsafe fn copy_rows<S: Simd>(&self, simd: S, finished: *const f32) {
-        let Piece { run, rows, columns, .. } = *self.piece;
-        let Strides { row: to_row, .. } = run.task.plan.output;
-        for row in 0..rows {
-            let from = finished.wrapping_add(row * run.task.plan.band.row_len);
-            let offset = self.offset + row * to_row;
-            // What may be written behind a row, as the rows below will be written over it.
-            let room = if to_row == columns { (rows - 1 - row) * columns } else { 0 };
-            let mut column = 0;
-            while column < columns {
-                let count = S::LANES.min(columns - column);
-                let stored = if S::LANES - count <= room { S::LANES } else { count };
-                // SAFETY: outputs of the task's part; the long row is in scratch memory.
-                unsafe {
-                    let v = simd.load(from.wrapping_add(column));
-                    run.task.outputs.store_finished(simd, v, offset + column, stored);
-                }
-                column += S::LANES;
-            }
-        }
-    }
-
-    /// A row of outputs, from its own sums.
+    /// A row of outputs.
     #[inline(always)]
     fn row<S: Simd>(&self, simd: S, row: usize) {
         let Piece { run, columns, .. } = *self.piece;
@@ -479,23 +338,24 @@ impl Chains<'_> {
             vectors: full,
             at: row * run.task.plan.band.row_len,
             step: S::LANES,
+            outputs: run.task.outputs,
             offset: self.offset + row * to_row,
             output_step: pixel.wrapping_mul(S::LANES),
             count: S::LANES,
         };
-        self.line(simd, self, &line);
+        self.line(simd, &line);
         if full * S::LANES < columns {
             line.vectors = 1;
-            line.count = columns - full * S::LANES;
             line.at += full * S::LANES;
             line.offset += full * S::LANES * pixel;
-            self.line(simd, self, &line);
+            line.count = columns - full * S::LANES;
+            self.line(simd, &line);
         }
     }
 
     /// All rows, vectors below each other.
     #[inline(always)]
-    fn stacked<S: Simd, F: Sums>(&self, simd: S, sums: &F) {
+    fn stacked<S: Simd>(&self, simd: S) {
         let Piece { run, rows, columns, .. } = *self.piece;
         let Strides { row: to_row, pixel, .. } = run.task.plan.output;
         let mut column = 0;
@@ -504,27 +364,64 @@ impl Chains<'_> {
                 vectors: rows,
                 at: column,
                 step: run.task.plan.band.row_len,
+                outputs: run.task.outputs,
                 offset: self.offset + column * pixel,
                 output_step: to_row,
                 count: S::LANES.min(columns - column),
             };
-            self.line(simd, sums, &line);
+            self.line(simd, &line);
             column += S::LANES;
         }
     }
 
+    /// All rows, as one of so many vectors: it is finished in scratch memory, and what means
+    /// something is copied. The pixels of the output adjoin, and there is no residual.
     #[inline(always)]
-    fn line<S: Simd, F: Sums>(&self, simd: S, sums: &F, line: &Line) {
+    fn long_row<S: Simd>(&self, simd: S, vectors: usize) {
+        let Piece { run, rows, columns, .. } = *self.piece;
+        let Plan { geometry, band, output, .. } = run.task.plan;
+        let finished = run.scratch.wrapping_add(band.copied_len(geometry));
+        let line = Line {
+            vectors,
+            at: 0,
+            step: S::LANES,
+            outputs: run.task.outputs.into_memory(finished),
+            offset: 0,
+            output_step: S::LANES,
+            count: S::LANES,
+        };
+        self.line(simd, &line);
+        for row in 0..rows {
+            let from = finished.wrapping_add(row * band.row_len);
+            let offset = self.offset + row * output.row;
+            // Where rows adjoin, what reaches over the end of one is written again.
+            let room = if output.row == columns { (rows - 1 - row) * columns } else { 0 };
+            let mut column = 0;
+            while column < columns {
+                let count = S::LANES.min(columns - column);
+                let count = if S::LANES - count <= room { S::LANES } else { count };
+                // SAFETY: the long row is in scratch memory; outputs of the task's part.
+                unsafe {
+                    let v = simd.load(from.wrapping_add(column));
+                    run.task.outputs.store_finished(simd, v, offset + column, count);
+                }
+                column += S::LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn line<S: Simd>(&self, simd: S, line: &Line) {
         let mut done = 0;
         while done < line.vectors {
-            // SAFETY: outputs of the task's part, of which scratch memory holds the copy or the
-            // sums.
+            // SAFETY: outputs of the task's part, of which scratch memory holds the copy; or room
+            // behind it.
             done += unsafe {
                 match (line.vectors - done).min(S::PIXEL_VECTORS_DEPTHWISE) {
-                    8.. => self.store::<S, F, 8>(simd, sums, line, done),
-                    4.. => self.store::<S, F, 4>(simd, sums, line, done),
-                    2.. => self.store::<S, F, 2>(simd, sums, line, done),
-                    _ => self.store::<S, F, 1>(simd, sums, line, done),
+                    8.. => self.tile::<S, 8>(simd, line, done),
+                    4.. => self.tile::<S, 4>(simd, line, done),
+                    2.. => self.tile::<S, 2>(simd, line, done),
+                    _ => self.tile::<S, 1>(simd, line, done),
                 }
             };
         }
@@ -532,21 +429,67 @@ impl Chains<'_> {
 
     /// Vectors of a line, from one on; how many.
     #[inline(always)]
-    unsafe fn store<S: Simd, F: Sums, const VECTORS: usize>(
+    unsafe fn tile<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
-        sums: &F,
         line: &Line,
         first: usize,
     ) -> usize {
-        let task = self.piece.run.task;
-        let offset = line.offset.wrapping_add(line.output_step.wrapping_mul(first));
-        // SAFETY: the caller vouches for the sums and for the outputs.
+        let Line { at, step, outputs, offset, output_step, count, .. } = line;
+        let offset = offset.wrapping_add(output_step.wrapping_mul(first));
+        let pixel = self.piece.run.task.plan.output.pixel;
+        // SAFETY: the caller vouches for the copy and for the outputs.
         unsafe {
-            let sums = sums.sums::<S, VECTORS>(simd, line.at + line.step * first, line.step);
-            let pixel = task.plan.output.pixel;
-            task.outputs.store_vectors(simd, &sums, offset, line.output_step, pixel, line.count);
+            let sums = self.sums::<S, VECTORS>(simd, at + step * first, *step);
+            outputs.store_vectors(simd, &sums, offset, *output_step, pixel, *count);
         }
         VECTORS
+    }
+
+    /// Adds up the chains of vectors that are `step` apart, the first one at position `at` of the
+    /// long row.
+    #[inline(always)]
+    unsafe fn sums<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        at: usize,
+        step: usize,
+    ) -> [S::V; VECTORS] {
+        let Piece { run, steps, .. } = *self.piece;
+        let bias = run.task.bias;
+        // SAFETY: the bias has a value for each output channel.
+        let bias = if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } };
+        let mut sums = [simd.splat(bias); VECTORS];
+        let mut w = self.weights;
+        let mut plane = run.scratch.cast_const().wrapping_add(at);
+        let [mut kd, height, width] = run.task.plan.geometry.kernel;
+        while kd > 0 {
+            let mut row = (plane, 0);
+            let mut kh = height;
+            while kh > 0 {
+                let mut column = (row.0, 0);
+                let mut kw = width;
+                while kw > 0 {
+                    // SAFETY: the weights hold this tap; the copy holds what it sees.
+                    unsafe {
+                        let weight = simd.splat(*w);
+                        let mut vector = 0;
+                        while vector < VECTORS {
+                            let x = simd.load(column.0.wrapping_add(vector * step));
+                            sums[vector] = simd.fma(x, weight, sums[vector]);
+                            vector += 1;
+                        }
+                    }
+                    w = w.wrapping_add(LANES_PER_PANEL);
+                    column = steps.column.next(column);
+                    kw -= 1;
+                }
+                row = steps.row.next(row);
+                kh -= 1;
+            }
+            plane = plane.wrapping_add(steps.plane);
+            kd -= 1;
+        }
+        sums
     }
 }
