@@ -20,12 +20,11 @@ pub struct Error {
     found: Found,
 }
 
-/// What an [`Error`] is about. The number is an axis of the layer, from 0.
+/// What an [`Error`] is about. The number is an axis of the layer, from 0, unless it says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Field {
-    /// The number of images.
-    Batch,
     /// The channels of the input.
     InChannels,
     /// The channels of the output.
@@ -48,6 +47,8 @@ pub enum Field {
     OutputElements,
     /// The elements of the weights, packed or not.
     WeightElements,
+    /// The elements that the residual spans, strides included.
+    ResidualElements,
     /// A stride between elements of the output.
     OutputStride(StrideOf),
     /// The assumed size of the first-level cache, in bytes.
@@ -60,6 +61,10 @@ pub enum Field {
     Output,
     /// The slice of the weights in PyTorch's order.
     Weights,
+    /// One of the weights in PyTorch's order, by its place.
+    Weight(usize),
+    /// The form of the weights of a call: packed, or as they are.
+    WeightForm,
     /// The slice of the packed weights.
     Packed,
     /// The first word of a packed blob.
@@ -86,6 +91,8 @@ pub enum Field {
     ClampUpper,
     /// The instruction set that was asked for.
     Isa,
+    /// The kernel that was asked for.
+    ForcedKernel,
 }
 
 /// The dimensions between whose neighbours a stride is the distance.
@@ -119,6 +126,18 @@ pub enum Expected {
     Available,
     /// An output that is initialised.
     Initialised,
+    /// A number that is finite.
+    Finite,
+    /// Weights that were packed.
+    Packed,
+    /// Weights in PyTorch's order.
+    Unpacked,
+    /// What [`Plan::pack`](crate::Plan::pack) made, as it made it.
+    Blob,
+    /// The layer that was planned: its channels, kernel and groups.
+    LayerOfThePlan,
+    /// A kernel that can run the layer.
+    FittingKernel,
 }
 
 /// What an [`Error`] met.
@@ -135,6 +154,18 @@ pub enum Found {
     Isa(Isa),
     /// An output that is not initialised.
     Uninitialised,
+    /// Weights that were packed.
+    Packed,
+    /// Weights in PyTorch's order.
+    Unpacked,
+    /// Words with their bytes in the other order.
+    ReversedBytes,
+    /// Words that begin no packed weights.
+    OtherWords,
+    /// Another layer.
+    AnotherLayer,
+    /// A kernel that cannot run the layer.
+    UnfitKernel,
 }
 
 impl Error {
@@ -180,7 +211,6 @@ impl Error {
 impl Field {
     const fn name(self) -> &'static str {
         match self {
-            Field::Batch => "batch",
             Field::InChannels => "in_channels",
             Field::OutChannels => "out_channels",
             Field::Groups => "groups",
@@ -192,6 +222,7 @@ impl Field {
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
             Field::WeightElements => "elements of the weights",
+            Field::ResidualElements => "elements of the residual",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
             Field::OutputStride(StrideOf::Depth) => "output stride of the depth",
@@ -202,12 +233,14 @@ impl Field {
             Field::Input => "length of the input",
             Field::Output => "length of the output",
             Field::Weights => "length of the weights",
+            Field::Weight(_) => "weights",
+            Field::WeightForm => "form of the weights",
             Field::Packed => "length of the packed weights",
-            Field::PackedMagic => "magic word of the packed weights",
+            Field::PackedMagic => "beginning of the packed weights",
             Field::PackedVersion => "format version of the packed weights",
             Field::PackedChannelBlock => "channel block of the packed weights",
             Field::PackedAlignment => "misalignment of the packed weights",
-            Field::PackedSignature => "layer signature of the packed weights",
+            Field::PackedSignature => "layer of the packed weights",
             Field::Bias => "length of the bias",
             Field::Residual => "length of the residual",
             Field::ResidualFromOutput => "residual from the output",
@@ -215,16 +248,18 @@ impl Field {
             Field::ClampLower => "lower bound of the clamp",
             Field::ClampUpper => "upper bound of the clamp",
             Field::Isa => "instruction set",
+            Field::ForcedKernel => "kernel asked for",
         }
     }
 
-    const fn axis(self) -> Option<usize> {
+    const fn index(self) -> Option<usize> {
         match self {
             Field::InputSize(axis)
             | Field::Kernel(axis)
             | Field::Stride(axis)
             | Field::Dilation(axis)
-            | Field::Padding(axis) => Some(axis),
+            | Field::Padding(axis)
+            | Field::Weight(axis) => Some(axis),
             _ => None,
         }
     }
@@ -233,8 +268,8 @@ impl Field {
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        match self.axis() {
-            Some(axis) => write!(f, "[{axis}]"),
+        match self.index() {
+            Some(index) => write!(f, "[{index}]"),
             None => Ok(()),
         }
     }
@@ -251,6 +286,12 @@ impl fmt::Display for Expected {
             Expected::AtMostNumber(most) => write!(f, "at most {most}"),
             Expected::Available => f.write_str("one that this machine and this build have"),
             Expected::Initialised => f.write_str("an initialised output"),
+            Expected::Finite => f.write_str("a finite number"),
+            Expected::Packed => f.write_str("packed weights"),
+            Expected::Unpacked => f.write_str("unpacked weights"),
+            Expected::Blob => f.write_str("a blob that a plan of the layer has packed"),
+            Expected::LayerOfThePlan => f.write_str("that of the plan"),
+            Expected::FittingKernel => f.write_str("one that can run the layer"),
         }
     }
 }
@@ -263,6 +304,12 @@ impl fmt::Display for Found {
             Found::Number(value) => write!(f, "{value}"),
             Found::Isa(isa) => f.write_str(isa.name()),
             Found::Uninitialised => f.write_str("an uninitialised one"),
+            Found::Packed => f.write_str("packed ones"),
+            Found::Unpacked => f.write_str("unpacked ones"),
+            Found::ReversedBytes => f.write_str("one in the other byte order"),
+            Found::OtherWords => f.write_str("other words"),
+            Found::AnotherLayer => f.write_str("another one"),
+            Found::UnfitKernel => f.write_str("one that cannot"),
         }
     }
 }

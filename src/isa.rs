@@ -1,8 +1,16 @@
 //! Which instruction sets this machine has, found without `std` and remembered.
 
-use crate::error::{Error, Expected, Field, Found};
-use crate::simd::OneLane;
 use core::sync::atomic::{AtomicU8, Ordering};
+
+/// Whether the target is a Cortex-M with a floating-point unit, all of which fuse multiply-adds. The
+/// stable compiler does not tell of the instruction; but among targets with hardware floats and
+/// without atomics of 64 bits, only that console with an ARM11 is something else.
+pub(crate) const HAS_VFMA: bool = cfg!(all(
+    target_arch = "arm",
+    target_abi = "eabihf",
+    not(target_has_atomic = "64"),
+    not(target_os = "horizon")
+));
 
 /// A path through the kernels. All of them compute the same bits; they differ in speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +65,6 @@ impl Isa {
     pub fn is_available(self) -> bool {
         Features::of_this_machine().allow(self)
     }
-
-    /// The path itself, or an error that names it.
-    pub(crate) fn check(self) -> Result<Isa, Error> {
-        if self.is_available() {
-            Ok(self)
-        } else {
-            Err(Error::new(Field::Isa, Expected::Available, Found::Isa(self)))
-        }
-    }
 }
 
 /// What the kernels want to know of a machine. A set of bits, so that an atomic byte can hold it.
@@ -100,7 +99,7 @@ impl Features {
     /// Whether these features, and the features of this build, are enough for `isa`.
     pub fn allow(self, isa: Isa) -> bool {
         match isa {
-            Isa::ScalarSoft => OneLane::SOFTWARE,
+            Isa::ScalarSoft => !HAS_VFMA,
             Isa::Scalar => true,
             Isa::Portable => cfg!(all(
                 feature = "portable",

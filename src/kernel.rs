@@ -1,142 +1,169 @@
-//! The kernels: what they are given, and the way into them.
+//! The kernels: their one list, and what follows from it.
+//!
+//! A kernel is a folder. `schedule.rs` says which problems it can run and how well, how it cuts its
+//! loops and an output into parts, and what scratch memory it needs; the file beside the folder tells
+//! its story and walks over the pixels; the rest are its loops.
 
+mod caches;
+pub(crate) mod call;
 mod channels;
-mod copy;
 mod dense;
-mod finish;
-#[cfg(test)]
-mod operations;
+pub(crate) mod finish;
+mod fit;
+pub(crate) mod part;
 mod pixels;
 mod planes;
-pub(crate) mod walk;
+pub(crate) mod residual;
+mod walk;
 
-pub(crate) use finish::Outputs;
+pub(crate) use caches::Caches;
 
-use crate::isa::Isa;
-use crate::plan::{KernelId, Plan, Strides};
-use crate::simd::{Kernel, OneLane};
-use core::ops::Range;
-
-/// One call: a plan with slices that were checked against it. The pointers stand for slices that
-/// live as long as the job: `input` for `input_len` elements, `bias` (or null) for one per output
-/// channel, and in `outputs` the residual (or null) and the output for `output_len`.
-#[derive(Clone, Copy)]
-pub(crate) struct Task<'a> {
-    pub plan: &'a Plan,
-    pub isa: Isa,
-    pub input: *const f32,
-    /// The plan's, or those of a copy.
-    pub input_strides: &'a Strides,
-    pub bias: *const f32,
-    pub outputs: Outputs,
-}
-
-/// The weights as a kernel reads them.
-#[derive(Clone, Copy)]
-pub(crate) enum WeightPanels<'a> {
-    /// All panels of the layer, or all from `first_panel` on.
-    Packed { panels: &'a [f32], first_panel: usize },
-    /// PyTorch's order; only the pixels kernel reads it.
-    Unpacked(&'a [f32]),
-}
-
-/// A part of the output: pixels (counted through all images) times panels of output channels.
-#[derive(Clone)]
-pub(crate) struct Part {
-    pub pixels: Range<usize>,
-    pub panels: Range<usize>,
-}
+use crate::problem::Problem;
+use crate::simd;
+use call::Call;
+use fit::Fit;
+use part::{Cut, Part};
 
 /// Computes a part of the output.
 ///
 /// # Safety
-/// As of [`Task::run`].
-pub(crate) type KernelBody = unsafe fn(&Task, WeightPanels, Part, &mut [f32]);
+/// The schedule is that of the call's problem, and the call has the weights that it reads; all else
+/// is what [`Call`] vouches for.
+pub(crate) type Entry = unsafe fn(&Call, &Schedule);
 
-/// A plan holds its kernel as a function, so that programs whose plans are constants contain the
-/// kernels that these use and no others.
-pub(crate) const fn kernel_body(kernel: KernelId) -> KernelBody {
-    match kernel {
-        KernelId::Dense => run_dense,
-        KernelId::Channels => run_channels,
-        KernelId::Pixels => run_pixels,
-        KernelId::Planes => run_planes,
-    }
-}
-
-unsafe fn run_dense(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-    if let WeightPanels::Packed { panels, first_panel } = weights {
-        let scratch = scratch.as_mut_ptr();
-        task.enter(dense::Run { task, panels, first_panel, part, scratch });
-    }
-}
-
-unsafe fn run_channels(task: &Task, weights: WeightPanels, part: Part, _: &mut [f32]) {
-    if let WeightPanels::Packed { panels, first_panel } = weights {
-        task.enter(channels::Run { task, panels, first_panel, part });
-    }
-}
-
-unsafe fn run_pixels(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-    let scratch = scratch.as_mut_ptr();
-    task.enter(pixels::Run { task, weights, part, scratch });
-}
-
-unsafe fn run_planes(task: &Task, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-    if let WeightPanels::Packed { panels, first_panel } = weights {
-        let scratch = scratch.as_mut_ptr();
-        task.enter(planes::Run { task, panels, first_panel, part, scratch });
-    }
-}
-
-impl Task<'_> {
-    /// Computes a part of the output.
-    ///
-    /// # Safety
-    /// The pointers are valid as described at [`Task`], `isa` is available, `part` lies inside
-    /// the output, no other thread accesses its elements meanwhile, `weights` holds what the
-    /// part needs, and `scratch` has `plan.scratch_len` elements.
-    pub(crate) unsafe fn run(&self, weights: WeightPanels, part: Part, scratch: &mut [f32]) {
-        let body = match weights {
-            WeightPanels::Packed { .. } => self.plan.kernel_body,
-            WeightPanels::Unpacked(_) => run_pixels,
-        };
-        // SAFETY: as the caller's.
-        unsafe { body(self, weights, part, scratch) };
-    }
-
-    /// Runs a body on the task's instruction set.
-    #[inline]
-    fn enter<K: Kernel>(&self, kernel: K) {
-        use crate::simd::Simd;
-        match self.isa {
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
-            // SAFETY: the caller of `Task::run` vouches that `isa` is available.
-            Isa::Avx512 => unsafe { crate::simd::avx512::Avx512::new() }.enter(kernel),
-            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
-            // SAFETY: as above.
-            Isa::Avx2 => unsafe { crate::simd::avx2::Avx2::new() }.enter(kernel),
-            #[cfg(all(
-                feature = "portable",
-                any(target_feature = "sse2", target_feature = "simd128")
-            ))]
-            Isa::Portable => crate::simd::portable::Portable.enter(kernel),
-            #[cfg(all(
-                target_arch = "aarch64",
-                target_endian = "little",
-                target_feature = "neon",
-                feature = "neon"
-            ))]
-            Isa::Neon => crate::simd::neon::Neon.enter(kernel),
-            #[cfg(any(
-                all(target_arch = "x86_64", target_feature = "sse2"),
-                all(target_arch = "aarch64", target_feature = "neon")
-            ))]
-            Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
-                // SAFETY: the machine has FMA.
-                Simd::enter(unsafe { crate::simd::scalar::ScalarFma::new() }, kernel);
-            }
-            _ => Simd::enter(OneLane, kernel),
+/// From a list of kernels everything that has to know them all.
+macro_rules! kernels {
+    ($($(#[$doc:meta])* $name:ident, $module:ident;)*) => {
+        /// A way of using the lanes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kernel {
+            $($(#[$doc])* $name,)*
         }
+
+        /// How the kernel of a plan runs it.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Schedule {
+            $($name($module::Schedule),)*
+        }
+
+        impl Kernel {
+            /// All there are.
+            pub const ALL: [Kernel; [$(Kernel::$name),*].len()] = [$(Kernel::$name),*];
+
+            /// Its name in lower case.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Kernel::$name => stringify!($module),)*
+                }
+            }
+
+            const fn fit(self, problem: &Problem, unpacked: bool) -> Fit {
+                match self {
+                    $(Kernel::$name => $module::Schedule::fit(problem, unpacked),)*
+                }
+            }
+
+            /// Whether it takes weights in PyTorch's order; the others have them packed first.
+            pub(crate) const fn reads_unpacked(self) -> bool {
+                match self {
+                    $(Kernel::$name => $module::Schedule::READS_UNPACKED,)*
+                }
+            }
+
+            /// For a problem that it [can run](Kernel::can_run).
+            pub(crate) const fn schedule(
+                self,
+                problem: &Problem,
+                caches: &Caches,
+                unpacked: bool,
+            ) -> Schedule {
+                match self {
+                    $(Kernel::$name => {
+                        Schedule::$name($module::Schedule::of(problem, caches, unpacked))
+                    })*
+                }
+            }
+
+            /// A plan holds this function, so that programs whose plans are constants contain the
+            /// kernels that these use and no others.
+            pub(crate) const fn entry(self) -> Entry {
+                match self {
+                    $(Kernel::$name => entries::$module,)*
+                }
+            }
+        }
+
+        impl Schedule {
+            pub const fn kernel(&self) -> Kernel {
+                match self {
+                    $(Schedule::$name(_) => Kernel::$name,)*
+                }
+            }
+
+            /// The elements of scratch memory that a part needs.
+            pub const fn scratch_len(&self, problem: &Problem) -> usize {
+                match self {
+                    $(Schedule::$name(schedule) => schedule.scratch_len(problem),)*
+                }
+            }
+
+            /// Cuts an output into at most `wanted` parts, fewer where more would be of no use.
+            pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+                match self {
+                    $(Schedule::$name(schedule) => schedule.cut(problem, whole, wanted),)*
+                }
+            }
+        }
+
+        /// The ways in.
+        mod entries {
+            $(
+                /// # Safety
+                /// As of [`super::Entry`].
+                pub unsafe fn $module(call: &super::Call, schedule: &super::Schedule) {
+                    let super::Schedule::$name(schedule) = schedule else {
+                        debug_assert!(false, "a schedule of another kernel");
+                        return;
+                    };
+                    // SAFETY: the call vouches that the machine has the instruction set.
+                    unsafe {
+                        super::simd::enter(call.isa(), super::$module::Walk { call, schedule });
+                    }
+                }
+            )*
+        }
+    };
+}
+
+// Of kernels that suit a problem equally well the first is chosen.
+kernels! {
+    /// Output channels in the lanes, the input broadcast.
+    Dense, dense;
+    /// Output channels in the lanes, each lane with an input channel of its own.
+    Channels, channels;
+    /// Pixels in the lanes, planes copied band by band: depthwise.
+    Planes, planes;
+    /// Pixels in the lanes, the weights broadcast.
+    Pixels, pixels;
+}
+
+impl Kernel {
+    /// Whether it computes the problem at all.
+    pub(crate) const fn can_run(self, problem: &Problem, unpacked: bool) -> bool {
+        !matches!(self.fit(problem, unpacked), Fit::Cannot)
+    }
+
+    /// The one that suits the problem best.
+    pub(crate) const fn choose(problem: &Problem, unpacked: bool) -> Kernel {
+        let mut best = Kernel::ALL[0];
+        let mut at = 1;
+        while at < Kernel::ALL.len() {
+            let kernel = Kernel::ALL[at];
+            if kernel.fit(problem, unpacked) as u8 > best.fit(problem, unpacked) as u8 {
+                best = kernel;
+            }
+            at += 1;
+        }
+        best
     }
 }

@@ -33,20 +33,20 @@
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
 
-mod band;
+mod element;
 mod epilogue;
 mod error;
 mod fma;
-mod functional;
 mod isa;
 mod kernel;
 pub mod numerics;
-mod pack;
+mod op;
+mod panels;
 mod plan;
+mod problem;
 pub mod reference;
-mod shape;
+mod run;
 mod simd;
-mod tile;
 
 /// The examples of the README.
 #[cfg(doctest)]
@@ -55,12 +55,17 @@ struct Readme;
 
 pub use epilogue::{Activation, Epilogue};
 pub use error::{Error, Expected, Field, Found, StrideOf};
-pub use functional::{conv1d, conv2d, conv3d};
 #[doc(hidden)]
 pub use isa::Features;
 pub use isa::Isa;
+#[doc(hidden)]
+pub use kernel::Kernel;
 pub use numerics::CHANNEL_BLOCK;
-pub use pack::{PackedWeights, Weights};
-pub use plan::{Plan, Strides};
-pub use shape::{Conv, Conv1d, Conv2d, Conv3d, Layout, Padding};
-pub use tile::{Job, OutputElement, Tile, Tiles};
+pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
+pub use op::functional::{conv1d, conv2d, conv3d};
+pub use plan::Plan;
+pub use problem::shape::Shape;
+pub use problem::strides::{Layout, Strides};
+pub use run::output::OutputElement;
+pub use run::tiles::{Job, Refused, Tile, Tiles};
+pub use run::weights::{PackedWeights, Weights};

@@ -5,7 +5,9 @@
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};
-use crate::plan::{Plan, Strides};
+use crate::plan::Plan;
+use crate::problem::strides::Strides;
+use crate::run::weights::check_unpacked;
 
 /// Computes what [`Plan::run`] computes, from unpacked weights.
 ///
@@ -29,10 +31,11 @@ pub fn run(
 ) -> Result<(), Error> {
     Error::check_len(Field::Input, plan.input_len(), x.len())?;
     Error::check_len(Field::Output, plan.output_len(), y.len())?;
-    plan.check_unpacked(weights)?;
-    epilogue.check(plan.geometry.out_channels, plan.output_len())?;
+    check_unpacked(&plan.problem.geometry, weights)?;
+    epilogue.check(plan.out_channels(), plan.residual_len())?;
 
-    let geometry = &plan.geometry;
+    let geometry = &plan.problem.geometry;
+    let from = plan.residual_strides();
     let [depth, height, width] = geometry.output;
     for image in 0..geometry.batch {
         for channel in 0..geometry.out_channels {
@@ -41,10 +44,12 @@ pub fn run(
                     for w in 0..width {
                         let bias = epilogue.bias.map_or(0.0, |bias| bias[channel]);
                         let acc = chain(plan, x, weights, bias, image, channel, [d, h, w]);
-                        let at = offset(&plan.output, image, channel, [d, h, w]);
+                        let at = offset(&plan.problem.output, image, channel, [d, h, w]);
                         let residual = match epilogue.residual {
                             Residual::None => None,
-                            Residual::Slice(residual) => Some(residual[at]),
+                            Residual::Slice(residual) => {
+                                Some(residual[offset(&from, image, channel, [d, h, w])])
+                            }
                             Residual::Output => Some(y[at]),
                         };
                         y[at] = numerics::finish(acc, residual, epilogue.activation);
@@ -66,10 +71,10 @@ fn chain(
     out_channel: usize,
     output: [usize; 3],
 ) -> f32 {
-    let geometry = &plan.geometry;
+    let geometry = &plan.problem.geometry;
     let in_per_group = geometry.in_channels / geometry.groups;
     let group = out_channel / (geometry.out_channels / geometry.groups);
-    let [depth, height, width] = geometry.kernel;
+    let [depth, height, width] = geometry.window;
     let mut acc = bias;
     for block in (0..in_per_group).step_by(CHANNEL_BLOCK) {
         for kd in 0..depth {
@@ -78,7 +83,7 @@ fn chain(
                     let Some(at) = input_place(plan, output, [kd, kh, kw]) else { continue };
                     for channel in block..in_per_group.min(block + CHANNEL_BLOCK) {
                         let value =
-                            x[offset(&plan.input, image, group * in_per_group + channel, at)];
+                            x[offset(&plan.problem.input, image, group * in_per_group + channel, at)];
                         let filter = (out_channel * in_per_group + channel) * depth;
                         let weight = weights[((filter + kd) * height + kh) * width + kw];
                         acc = numerics::fma(value, weight, acc);
@@ -92,7 +97,7 @@ fn chain(
 
 /// Where a tap reads the input, if inside.
 fn input_place(plan: &Plan, output: [usize; 3], tap: [usize; 3]) -> Option<[usize; 3]> {
-    let geometry = &plan.geometry;
+    let geometry = &plan.problem.geometry;
     let mut at = [0; 3];
     for axis in 0..3 {
         let padded = output[axis] * geometry.stride[axis] + tap[axis] * geometry.dilation[axis];

@@ -1,73 +1,72 @@
 //! Vectors of `f32`: the few operations that kernels are made of, each with its exact meaning.
 
-pub(crate) mod scalar;
-
-// The stable compiler does not tell of the instruction, but among targets with hardware floats only
-// Cortex-M lacks atomics of 64 bits, and all its floating-point units have it.
-#[cfg(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64")))]
-mod cortex_m;
-/// One lane, as every machine of the target has it.
-#[cfg(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64")))]
-pub(crate) use cortex_m::CortexM as OneLane;
-#[cfg(not(all(target_arch = "arm", target_abi = "eabihf", not(target_has_atomic = "64"))))]
-pub(crate) use scalar::ScalarSoft as OneLane;
+mod enter;
+mod scalar;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
-pub(crate) mod avx2;
+mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
-pub(crate) mod avx512;
+mod avx512;
+// As of `isa::HAS_VFMA`.
+#[cfg(all(
+    target_arch = "arm",
+    target_abi = "eabihf",
+    not(target_has_atomic = "64"),
+    not(target_os = "horizon")
+))]
+mod cortex_m;
+#[cfg(feature = "models")]
+mod model;
 #[cfg(all(
     target_arch = "aarch64",
     target_endian = "little",
     target_feature = "neon",
     feature = "neon"
 ))]
-pub(crate) mod neon;
+mod neon;
 #[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
-pub(crate) mod portable;
+mod portable;
+
+pub(crate) use enter::enter;
+
+use crate::isa::Isa;
 
 /// Whether the target may have vectors. Where it has not, tables that lie on the stack are small.
 pub(crate) const HAS_VECTORS: bool = cfg!(any(
     target_arch = "x86_64",
     target_arch = "x86",
     target_arch = "aarch64",
-    target_arch = "wasm32"
+    target_family = "wasm",
+    feature = "models"
 ));
 
 /// The most lanes of any instruction set of the target.
 pub(crate) const MOST_LANES: usize = if HAS_VECTORS { 16 } else { 1 };
 
 /// A body that runs on any instruction set.
-pub(crate) trait Kernel {
+pub(crate) trait Body {
     /// Must be `#[inline(always)]`, and so must everything generic that it calls: it is compiled
     /// once for each instruction set, inside a function that enables it.
     fn run<S: Simd>(self, simd: S);
 }
 
-/// An instruction set. A value of it proves that the machine has it: it is made only where
-/// [`Isa`](crate::Isa) was checked.
+/// An instruction set. A value of it proves that the machine has it: it is made only
+/// where [`Isa`] was checked.
 ///
 /// Lanes are independent, so every operation means what it means for one `f32`, in round to
 /// nearest even. Reads and writes need no alignment beyond that of `f32`, and those of some lanes
 /// touch no byte of the others.
 pub(crate) trait Simd: Copy {
+    /// Which one it is.
+    const ISA: Isa;
     /// `f32` to a vector; divides [`MOST_LANES`].
     const LANES: usize;
-    /// The widest dense tile, in vectors of output channels.
-    const TILE_VECTORS: usize;
-    /// The most pixels of a dense tile of 1, 2, … vectors: as many as the registers hold.
-    const TILE_PIXELS: &'static [usize];
-    /// Whether a dense tile loads the inputs of four steps at once where they adjoin: where there
-    /// are four lanes, and a multiply-add takes any one lane of `x` for all.
-    const STEPS_IN_FOURS: bool = false;
-    /// The most neighbouring pixels of a row in a tile with an input channel for each lane; up to 8.
-    const ROW_PIXELS: usize;
-    /// The most output channels of a tile with pixels in the lanes; 1, 2, 4, 6 or 8.
-    const PIXEL_CHANNELS: usize;
-    /// The most vectors of pixels of such a tile.
-    const PIXEL_VECTORS: usize;
-    /// The same for a tile of one channel; 1, 2, 3, 4, 6 or 8.
-    const PIXEL_VECTORS_DEPTHWISE: usize;
+    /// Vectors that its registers hold.
+    const REGISTERS: usize;
+    /// Whether a multiply-add is an instruction.
+    const FUSES: bool = true;
+    /// Whether a multiply-add takes any one lane of `x` for all.
+    const TAKES_A_LANE: bool = false;
 
     /// A vector.
     type V: Copy;
@@ -75,7 +74,7 @@ pub(crate) trait Simd: Copy {
     type Index: Copy;
 
     /// Runs a body in a function of its own that enables the instruction set.
-    fn enter<K: Kernel>(self, kernel: K);
+    fn enter<B: Body>(self, body: B);
 
     /// Asks for the cache line of `p`, which may be anywhere; the result does not depend on it.
     fn prefetch(self, p: *const f32);
@@ -154,5 +153,23 @@ pub(crate) trait Simd: Copy {
         }
         // SAFETY: `lanes` holds a vector.
         unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// `p[2 * lane]` for lanes in `from..to`, `+0.0` in the others; reads nothing behind the last.
+    #[inline(always)]
+    unsafe fn load_alternate(self, p: *const f32, from: usize, to: usize) -> Self::V {
+        let end = (2 * to).saturating_sub(1);
+        let within = |from_lane: usize| {
+            let to = end.saturating_sub(from_lane).min(Self::LANES);
+            ((2 * from).saturating_sub(from_lane).min(to), to)
+        };
+        let (low, high) = (within(0), within(Self::LANES));
+        // SAFETY: the elements from that of the first lane to that of the last; the caller vouches
+        // for both, and they lie in one row of the input.
+        unsafe {
+            let low = self.load_range(p, low.0, low.1);
+            let high = self.load_range(p.wrapping_add(Self::LANES), high.0, high.1);
+            self.even_lanes(low, high)
+        }
     }
 }

@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
 use support::{Residual, paths, share};
-use tapwise::{Isa, Layout, Weights, reference};
+use tapwise::{Isa, Kernel, Layout, Plan, Weights, reference};
 
 #[test]
 fn every_path_equals_the_plain_loops() {
@@ -33,9 +33,15 @@ fn every_path_equals_the_plain_loops() {
         reference::run(&plan, &x, &weights, case.ending.epilogue(&bias, &residual), &mut expected)
             .unwrap();
         for layout in [Layout::Nchw, Layout::Nhwc] {
-            *counted.borrow_mut().entry(case.plan(layout).kernel_name()).or_insert(0) += 1;
-            for &isa in &paths {
-                check(&case, layout, isa, &expected)?;
+            for kernel in Kernel::ALL {
+                let Ok(plan) = case.odd_plan(layout).with_kernel(kernel) else { continue };
+                let mut counted = counted.borrow_mut();
+                let count: &mut [usize; 2] = counted.entry(kernel.name()).or_default();
+                count[0] += 1;
+                count[1] += usize::from(case.odd_plan(layout).kernel_name() == kernel.name());
+                for &isa in &paths {
+                    check(&case, plan, isa, &expected)?;
+                }
             }
         }
         Ok(())
@@ -46,9 +52,9 @@ fn every_path_equals_the_plain_loops() {
 }
 
 /// Packed weights tile by tile in any order, then unpacked ones at once.
-fn check(case: &Case, layout: Layout, isa: Isa, expected: &[f32]) -> Result<(), TestCaseError> {
+fn check(case: &Case, plan: Plan, isa: Isa, expected: &[f32]) -> Result<(), TestCaseError> {
     let [x, weights, bias, residual] = case.data();
-    let plan = case.odd_plan(layout).with_isa(isa).unwrap();
+    let plan = plan.with_isa(isa).unwrap();
     let poison = POISONS[case.seed as usize % 2];
     let input = places(&plan.input_strides(), case.batch, case.in_channels(), case.size);
     let output =
@@ -72,27 +78,29 @@ fn check(case: &Case, layout: Layout, isa: Isa, expected: &[f32]) -> Result<(), 
     for tile in tiles {
         tile.run(&mut scratch).unwrap();
     }
-    equal(&y, &wanted, layout, isa, "packed")?;
+    equal(&y, &wanted, &plan, "packed")?;
 
     let mut y = before;
-    let mut scratch = vec![poison; plan.scratch_len_unpacked()];
+    let plan = plan.unpacked().unwrap();
+    let mut scratch = vec![poison; plan.scratch_len()];
     plan.run(&x, Weights::Unpacked(&weights), epilogue, &mut scratch, &mut y).unwrap();
-    equal(&y, &wanted, layout, isa, "unpacked")
+    equal(&y, &wanted, &plan, "unpacked")
 }
 
 fn equal(
     y: &[f32],
     wanted: &[f32],
-    layout: Layout,
-    isa: Isa,
+    plan: &Plan,
     how: &str,
 ) -> Result<(), TestCaseError> {
     let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
     match y.iter().zip(wanted).position(differs) {
         None => Ok(()),
         Some(place) => Err(TestCaseError::fail(format!(
-            "{layout:?} {} {how}: at {place} of {}: {:e} ({:#010x}), expected {:e} ({:#010x})",
-            isa.name(),
+            "{:?} {} {} {how}: at {place} of {}: {:e} ({:#010x}), expected {:e} ({:#010x})",
+            plan.layout(),
+            plan.isa().name(),
+            plan.kernel_name(),
             y.len(),
             y[place],
             y[place].to_bits(),

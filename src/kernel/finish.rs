@@ -4,18 +4,20 @@ use super::walk::Pixel;
 use crate::epilogue::Activation;
 #[cfg(doc)]
 use crate::numerics;
-use crate::plan::Plan;
-use crate::simd::{HAS_VECTORS, Kernel, MOST_LANES, Simd};
+use crate::problem::geometry::Geometry;
+use crate::problem::strides::Strides;
+use crate::simd::{Body, HAS_VECTORS, MOST_LANES, Simd};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 /// Where outputs go, and what becomes of them on the way.
 #[derive(Clone, Copy)]
-pub(crate) struct Outputs {
+pub(crate) struct Outputs<'a> {
     output: *mut f32,
+    /// With the strides of the output, or null.
     residual: *const f32,
     function: Function,
-    channel_stride: usize,
+    strides: &'a Strides,
 }
 
 /// An activation, in as few forms as there are.
@@ -32,14 +34,14 @@ enum Function {
     HardSwish,
 }
 
-impl Outputs {
-    /// Of a plan; `residual` may be null.
+impl<'a> Outputs<'a> {
+    /// `residual`, which may be null, has the strides of the output.
     pub fn new(
-        plan: &Plan,
+        strides: &'a Strides,
         output: *mut f32,
         residual: *const f32,
         activation: Activation,
-    ) -> Outputs {
+    ) -> Outputs<'a> {
         let (lower, upper) = (f32::NEG_INFINITY, f32::INFINITY);
         Outputs {
             output,
@@ -51,8 +53,14 @@ impl Outputs {
                 Activation::LeakyRelu { slope } => Function::LeakyRelu { slope },
                 Activation::HardSwish => Function::HardSwish,
             },
-            channel_stride: plan.output.channel,
+            strides,
         }
+    }
+
+    /// Where outputs lie: the only place from which a kernel learns it.
+    #[inline(always)]
+    pub fn strides(&self) -> &'a Strides {
+        self.strides
     }
 
     /// Finishes and stores vectors whose starts are `stride` apart: of each, `count` lanes that
@@ -97,7 +105,7 @@ impl Outputs {
     }
 
     /// The same with another place for the output.
-    pub fn into_memory(self, output: *mut f32) -> Outputs {
+    pub fn into_memory(self, output: *mut f32) -> Outputs<'a> {
         Outputs { output, ..self }
     }
 
@@ -210,7 +218,7 @@ fn clamp<S: Simd>(simd: S, v: S::V, lower: f32, upper: f32) -> S::V {
 
 /// A tile whose lanes are output channels: `PIXELS` rows of `width` sums.
 pub(super) struct FinishTile<'a, const PIXELS: usize> {
-    pub outputs: &'a Outputs,
+    pub outputs: &'a Outputs<'a>,
     /// `sums[pixel * width + channel]`; `width` is whole vectors.
     pub sums: *const f32,
     pub width: usize,
@@ -223,10 +231,10 @@ pub(super) struct FinishTile<'a, const PIXELS: usize> {
 /// The most pixels of a tile.
 pub(super) const MOST_PIXELS: usize = if HAS_VECTORS { 8 } else { 1 };
 
-impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
+impl<const PIXELS: usize> Body for FinishTile<'_, PIXELS> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let stride = self.outputs.channel_stride;
+        let stride = self.outputs.strides.channel;
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);
@@ -246,10 +254,11 @@ impl<const PIXELS: usize> Kernel for FinishTile<'_, PIXELS> {
 /// Pixels whose sums are in memory, for an output in planes of channels: squares of them are
 /// transposed, so that lanes become neighbouring pixels.
 pub(super) struct FinishStrip<'a> {
-    pub outputs: &'a Outputs,
-    pub plan: &'a Plan,
+    pub outputs: &'a Outputs<'a>,
+    pub geometry: &'a Geometry,
     /// `sums[pixel * sums_width + channel]`
     pub sums: *const f32,
+    pub sums_width: usize,
     pub channels: usize,
     /// Of the first channel, in the output.
     pub channel_offset: usize,
@@ -258,7 +267,7 @@ pub(super) struct FinishStrip<'a> {
     pub count: usize,
 }
 
-impl Kernel for FinishStrip<'_> {
+impl Body for FinishStrip<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let mut next = self.pixel;
@@ -268,11 +277,11 @@ impl Kernel for FinishStrip<'_> {
             let mut offsets = [0; MOST_LANES];
             let count = left.min(S::LANES);
             for offset in &mut offsets[..count] {
-                *offset = next.output_offset(&self.plan.output) + self.channel_offset;
-                next.next(&self.plan.geometry, self.columns);
+                *offset = next.output_offset(self.outputs.strides) + self.channel_offset;
+                next.next(self.geometry, self.columns);
             }
             self.square(simd, sums, &offsets[..count]);
-            sums = sums.wrapping_add(S::LANES * self.plan.sums_width);
+            sums = sums.wrapping_add(S::LANES * self.sums_width);
             left -= count;
         }
     }
@@ -292,7 +301,7 @@ impl FinishStrip<'_> {
             // pixels and channels of the part of the output that is computed.
             unsafe {
                 let rows = self.transposed(simd, sums.add(channel), offsets.len());
-                let plane = channel * outputs.channel_stride;
+                let plane = channel * outputs.strides.channel;
                 match outputs.function {
                     // The usual case, from register to memory.
                     Function::Clamp { lower, upper } if plain && count == S::LANES => {
@@ -301,13 +310,13 @@ impl FinishStrip<'_> {
                         while lane < S::LANES {
                             let v = clamp(simd, rows[lane], lower, upper);
                             simd.store(output, simd.canonical(v));
-                            output = output.wrapping_add(outputs.channel_stride);
+                            output = output.wrapping_add(outputs.strides.channel);
                             lane += 1;
                         }
                     }
                     _ => {
                         for (lane, row) in spilled(&rows).into_iter().enumerate().take(count) {
-                            let plane = plane + lane * outputs.channel_stride;
+                            let plane = plane + lane * outputs.strides.channel;
                             if in_line {
                                 outputs.store(simd, row, offsets[0] + plane, offsets.len());
                             } else {
@@ -338,7 +347,7 @@ impl FinishStrip<'_> {
             // Past the last pixel the first one stands in.
             let pixel = if lane < pixels { lane } else { 0 };
             // SAFETY: as the caller vouches.
-            rows[lane] = unsafe { simd.load(sums.add(pixel * self.plan.sums_width)) };
+            rows[lane] = unsafe { simd.load(sums.add(pixel * self.sums_width)) };
             lane += 1;
         }
         simd.transpose(&mut rows);

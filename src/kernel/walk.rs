@@ -1,7 +1,8 @@
 //! From the number of an output pixel to places in memory.
 
-use crate::plan::Strides;
-use crate::shape::{Geometry, divide};
+use crate::problem::arithmetic::{div_ceil, divide};
+use crate::problem::geometry::Geometry;
+use crate::problem::strides::Strides;
 use core::ops::Range;
 
 /// An output pixel: its image and its coordinates.
@@ -74,7 +75,7 @@ pub(crate) fn input_offset(strides: &Strides, at: [isize; 3]) -> isize {
 /// The taps along an axis that lie inside the input, for a window that starts at `start`.
 #[inline(always)]
 pub(crate) fn taps_inside(geometry: &Geometry, axis: usize, start: isize) -> Range<usize> {
-    let (taps, dilation) = (geometry.kernel[axis], geometry.dilation[axis]);
+    let (taps, dilation) = (geometry.window[axis], geometry.dilation[axis]);
     let size = geometry.input[axis] as isize;
     let reach = ((taps - 1) * dilation) as isize;
     if start >= 0 && start <= size - 1 - reach {
@@ -93,20 +94,10 @@ pub(crate) fn places_inside(first: isize, size: isize, step: usize, count: usize
     before(0)..before(size)
 }
 
-/// Division is slow, and most steps are 1.
-#[inline(always)]
-pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
-    if b == 1 {
-        return a;
-    }
-    let (quotient, rest) = divide(a, b);
-    quotient + usize::from(rest > 0)
-}
-
 /// The output places along an axis whose every tap lies inside the input, within `within`.
 #[inline(always)]
 pub(crate) fn interior(geometry: &Geometry, axis: usize, within: Range<usize>) -> Range<usize> {
-    let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+    let reach = geometry.reach(axis);
     let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
     let first = div_ceil(padding, stride);
     // The last place p has p * stride - padding + reach <= size - 1.
@@ -203,4 +194,10 @@ impl Rows {
 #[inline(always)]
 pub(crate) fn even_piece(count: usize, most: usize) -> usize {
     div_ceil(count, div_ceil(count, most))
+}
+
+/// Where a walk has cut a tile of a size for which there is no body. It would be left out.
+#[inline(always)]
+pub(crate) fn no_body() {
+    debug_assert!(false, "a tile of a size for which there is no body");
 }

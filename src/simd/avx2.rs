@@ -1,6 +1,7 @@
 //! Eight lanes.
 
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics::CANONICAL_NAN;
 use core::arch::x86_64::*;
 
@@ -39,25 +40,21 @@ macro_rules! proven {
 }
 
 impl Simd for Avx2 {
+    const ISA: Isa = Isa::Avx2;
     const LANES: usize = 8;
-    const TILE_VECTORS: usize = 2;
-    const TILE_PIXELS: &'static [usize] = &[8, 6];
-    const ROW_PIXELS: usize = 8;
-    const PIXEL_CHANNELS: usize = 6;
-    const PIXEL_VECTORS: usize = 2;
-    const PIXEL_VECTORS_DEPTHWISE: usize = 8;
+    const REGISTERS: usize = 16;
 
     type V = __m256;
     type Index = __m256i;
 
     #[inline(always)]
-    fn enter<K: Kernel>(self, kernel: K) {
+    fn enter<B: Body>(self, body: B) {
         #[inline(never)]
         #[target_feature(enable = "avx2,fma")]
-        fn enter_avx2<K: Kernel>(simd: Avx2, kernel: K) {
-            kernel.run(simd);
+        fn enter_avx2<B: Body>(simd: Avx2, body: B) {
+            body.run(simd);
         }
-        proven!(enter_avx2(self, kernel))
+        proven!(enter_avx2(self, body))
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Sixteen lanes.
 
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics::CANONICAL_NAN;
 use core::arch::x86_64::*;
 
@@ -33,25 +34,21 @@ macro_rules! proven {
 }
 
 impl Simd for Avx512 {
+    const ISA: Isa = Isa::Avx512;
     const LANES: usize = 16;
-    const TILE_VECTORS: usize = 4;
-    const TILE_PIXELS: &'static [usize] = &[8, 8, 8, 6];
-    const ROW_PIXELS: usize = 8;
-    const PIXEL_CHANNELS: usize = 8;
-    const PIXEL_VECTORS: usize = 3;
-    const PIXEL_VECTORS_DEPTHWISE: usize = 8;
+    const REGISTERS: usize = 32;
 
     type V = __m512;
     type Index = __m512i;
 
     #[inline(always)]
-    fn enter<K: Kernel>(self, kernel: K) {
+    fn enter<B: Body>(self, body: B) {
         #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        fn enter_avx512<K: Kernel>(simd: Avx512, kernel: K) {
-            kernel.run(simd);
+        fn enter_avx512<B: Body>(simd: Avx512, body: B) {
+            body.run(simd);
         }
-        proven!(enter_avx512(self, kernel))
+        proven!(enter_avx512(self, body))
     }
 
     #[inline(always)]

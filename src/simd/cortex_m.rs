@@ -1,7 +1,8 @@
 //! One lane on a microcontroller that fuses multiply-adds of `f32`: Cortex-M4F, M7, M33 and later.
 
 use super::scalar::one_lane;
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics;
 use core::arch::asm;
 
@@ -10,8 +11,6 @@ use core::arch::asm;
 pub(crate) struct CortexM;
 
 impl CortexM {
-    pub(crate) const SOFTWARE: bool = false;
-
     /// Through core registers: the compiler hands out those of the floating-point unit only on
     /// targets that have double precision as well.
     #[inline(always)]
@@ -37,9 +36,9 @@ impl CortexM {
         acc
     }
 
-    fn enter<K: Kernel>(self, kernel: K) {
-        kernel.run(self);
+    fn enter<B: Body>(self, body: B) {
+        body.run(self);
     }
 }
 
-one_lane!(CortexM, 4 x 1);
+one_lane!(CortexM, Scalar, fuses: true);

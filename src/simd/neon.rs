@@ -1,6 +1,7 @@
 //! Four lanes.
 
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics::CANONICAL_NAN;
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -26,26 +27,22 @@ fn select(mask: uint32x4_t, then: float32x4_t, otherwise: float32x4_t) -> float3
 }
 
 impl Simd for Neon {
+    const ISA: Isa = Isa::Neon;
     const LANES: usize = 4;
-    const TILE_VECTORS: usize = 4;
-    const TILE_PIXELS: &'static [usize] = &[8, 8, 6, 5];
-    const STEPS_IN_FOURS: bool = true;
-    const ROW_PIXELS: usize = 8;
-    const PIXEL_CHANNELS: usize = 6;
-    const PIXEL_VECTORS: usize = 4;
-    const PIXEL_VECTORS_DEPTHWISE: usize = 8;
+    const REGISTERS: usize = 32;
+    const TAKES_A_LANE: bool = true;
 
     type V = float32x4_t;
     type Index = uint8x16_t;
 
     #[inline(always)]
-    fn enter<K: Kernel>(self, kernel: K) {
+    fn enter<B: Body>(self, body: B) {
         #[inline(never)]
         #[target_feature(enable = "neon")]
-        fn enter_neon<K: Kernel>(simd: Neon, kernel: K) {
-            kernel.run(simd);
+        fn enter_neon<B: Body>(simd: Neon, body: B) {
+            body.run(simd);
         }
-        proven!(enter_neon(self, kernel))
+        proven!(enter_neon(self, body))
     }
 
     #[inline(always)]

@@ -1,7 +1,8 @@
 //! Eight lanes: two registers of SSE2 or of WebAssembly's simd128, through `wide`. For machines
 //! without a fused multiply-add, which is done here in `f64`, on all lanes at once.
 
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics::{self, CANONICAL_NAN};
 use bytemuck::cast;
 use wide::{f32x4, f32x8, f64x2, i16x8, u32x8, u64x2};
@@ -100,20 +101,17 @@ fn fma_lane_by_lane([x, w, acc]: &[f32x8; 3]) -> f32x8 {
 }
 
 impl Simd for Portable {
+    const ISA: Isa = Isa::Portable;
     const LANES: usize = 8;
-    const TILE_VECTORS: usize = 2;
-    const TILE_PIXELS: &'static [usize] = &[6, 6];
-    const ROW_PIXELS: usize = 8;
-    const PIXEL_CHANNELS: usize = 4;
-    const PIXEL_VECTORS: usize = 2;
-    const PIXEL_VECTORS_DEPTHWISE: usize = 4;
+    const REGISTERS: usize = 8;
+    const FUSES: bool = false;
 
     type V = f32x8;
     type Index = [u32; 8];
 
     #[inline(never)]
-    fn enter<K: Kernel>(self, kernel: K) {
-        kernel.run(self);
+    fn enter<B: Body>(self, body: B) {
+        body.run(self);
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! One lane: what every other instruction set has to equal.
 
-use super::{Kernel, MOST_LANES, Simd};
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
 use crate::numerics;
 
 /// The fused multiply-add in software.
@@ -44,51 +45,45 @@ impl ScalarFma {
     }
 
     #[inline(always)]
-    fn enter<K: Kernel>(self, kernel: K) {
+    fn enter<B: Body>(self, body: B) {
         #[inline(never)]
         #[cfg_attr(target_arch = "x86_64", target_feature(enable = "fma"))]
         #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
-        fn enter_fma<K: Kernel>(simd: ScalarFma, kernel: K) {
-            kernel.run(simd);
+        fn enter_fma<B: Body>(simd: ScalarFma, body: B) {
+            body.run(simd);
         }
         // SAFETY: `self` proves that the machine has FMA; NEON is part of its target.
-        unsafe { enter_fma(self, kernel) }
+        unsafe { enter_fma(self, body) }
     }
 }
 
 #[allow(dead_code)]
 impl ScalarSoft {
-    pub(crate) const SOFTWARE: bool = true;
-
     #[inline(always)]
     fn fma(self, x: f32, w: f32, acc: f32) -> f32 {
         numerics::fma(x, w, acc)
     }
 
-    fn enter<K: Kernel>(self, kernel: K) {
-        kernel.run(self);
+    fn enter<B: Body>(self, body: B) {
+        body.run(self);
     }
 }
 
-/// The operations on one `f32`, for a type with `fma` and `enter`; tiles are at most `$channels`
-/// output channels times `$pixels` pixels.
+/// The operations on one `f32`, for a type with `fma` and `enter`.
 macro_rules! one_lane {
-    ($name:ident, $channels:literal x $pixels:literal) => {
+    ($name:ident, $isa:ident, fuses: $fuses:literal) => {
         impl Simd for $name {
+            const ISA: Isa = Isa::$isa;
             const LANES: usize = 1;
-            const TILE_VECTORS: usize = $channels;
-            const TILE_PIXELS: &'static [usize] = &[$pixels; $channels];
-            const ROW_PIXELS: usize = $pixels;
-            const PIXEL_CHANNELS: usize = $channels;
-            const PIXEL_VECTORS: usize = $pixels;
-            const PIXEL_VECTORS_DEPTHWISE: usize = $pixels;
+            const REGISTERS: usize = 16;
+            const FUSES: bool = $fuses;
 
             type V = f32;
             type Index = ();
 
             #[inline(always)]
-            fn enter<K: Kernel>(self, kernel: K) {
-                $name::enter(self, kernel);
+            fn enter<B: Body>(self, body: B) {
+                $name::enter(self, body);
             }
 
             #[inline(always)]
@@ -196,9 +191,9 @@ macro_rules! one_lane {
 #[allow(unused_imports)] // microcontrollers use it
 pub(super) use one_lane;
 
-one_lane!(ScalarSoft, 4 x 1);
+one_lane!(ScalarSoft, ScalarSoft, fuses: false);
 #[cfg(any(
     all(target_arch = "x86_64", target_feature = "sse2"),
     all(target_arch = "aarch64", target_feature = "neon")
 ))]
-one_lane!(ScalarFma, 4 x 2);
+one_lane!(ScalarFma, Scalar, fuses: true);

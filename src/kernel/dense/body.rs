@@ -1,160 +1,86 @@
 //! The body of a tile: sums in registers, from the bias or a partial sum to the output.
 
-use super::{STEPS, Steps, Tile, tap_steps};
+use super::steps::{STEPS, Steps, tap_steps};
+use super::sums::{load_bias, load_sums, prefetch_next, store_sums};
+use super::tile::DenseTile;
+use super::tiling::{most_pixels, most_vectors};
 use crate::kernel::finish::FinishTile;
-use crate::kernel::walk::input_offset;
+use crate::kernel::walk::no_body;
 use crate::numerics::CHANNEL_BLOCK;
-use crate::pack::LANES_PER_PANEL;
-use crate::simd::{HAS_VECTORS, Kernel, Simd};
+use crate::panels::LANES_PER_PANEL;
+use crate::simd::{Body, HAS_VECTORS, Simd};
 use core::ops::Range;
 
-/// Enters the body for just this number of vectors and pixels.
+/// Enters the body for just this number of vectors and pixels, of which there is one for each tile
+/// that the walk cuts.
 #[inline(always)]
-pub(super) fn enter_tile<S: Simd>(simd: S, tile: &Tile, vectors: usize, pixels: usize) {
+pub(super) fn enter_tile<S: Simd>(simd: S, tile: &DenseTile, vectors: usize, pixels: usize) {
+    debug_assert!(0 < vectors && vectors <= most_vectors::<S>());
+    debug_assert!(0 < pixels && pixels <= most_pixels::<S>(vectors));
     macro_rules! with_pixels {
         ($vectors:literal) => {
             match pixels {
-                1 => simd.enter(Body::<$vectors, 1>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 1 => {}
-                2 => simd.enter(Body::<$vectors, 2>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 2 => {}
-                3 => simd.enter(Body::<$vectors, 3>(tile)),
-                4 => simd.enter(Body::<$vectors, 4>(tile)),
-                5 => simd.enter(Body::<$vectors, 5>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 5 => {}
-                6 => simd.enter(Body::<$vectors, 6>(tile)),
-                _ if S::TILE_PIXELS[$vectors - 1] <= 6 => {}
-                7 => simd.enter(Body::<$vectors, 7>(tile)),
-                _ => simd.enter(Body::<$vectors, 8>(tile)),
+                1 => simd.enter(TileBody::<$vectors, 1>(tile)),
+                _ if most_pixels::<S>($vectors) <= 1 => no_body(),
+                2 => simd.enter(TileBody::<$vectors, 2>(tile)),
+                _ if most_pixels::<S>($vectors) <= 2 => no_body(),
+                3 => simd.enter(TileBody::<$vectors, 3>(tile)),
+                4 => simd.enter(TileBody::<$vectors, 4>(tile)),
+                5 => simd.enter(TileBody::<$vectors, 5>(tile)),
+                _ if most_pixels::<S>($vectors) <= 5 => no_body(),
+                6 => simd.enter(TileBody::<$vectors, 6>(tile)),
+                _ if most_pixels::<S>($vectors) <= 6 => no_body(),
+                7 => simd.enter(TileBody::<$vectors, 7>(tile)),
+                8 => simd.enter(TileBody::<$vectors, 8>(tile)),
+                _ => no_body(),
             }
         };
     }
     if vectors == 1 {
         with_pixels!(1);
-    } else if S::TILE_VECTORS >= 2 && vectors == 2 {
+    } else if most_vectors::<S>() >= 2 && vectors == 2 {
         with_pixels!(2);
-    } else if S::TILE_VECTORS >= 3 && vectors == 3 {
+    } else if most_vectors::<S>() >= 3 && vectors == 3 {
         with_pixels!(3);
-    } else if S::TILE_VECTORS >= 4 {
+    } else if most_vectors::<S>() >= 4 && vectors == 4 {
         with_pixels!(4);
+    } else {
+        no_body();
     }
 }
 
-struct Body<'a, const VECTORS: usize, const PIXELS: usize>(&'a Tile<'a>);
+struct TileBody<'a, const VECTORS: usize, const PIXELS: usize>(&'a DenseTile<'a>);
 
-impl<const VECTORS: usize, const PIXELS: usize> Kernel for Body<'_, VECTORS, PIXELS> {
+impl<const VECTORS: usize, const PIXELS: usize> Body for TileBody<'_, VECTORS, PIXELS> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let tile = self.0;
-        let layer = tile.layer;
+        let segment = tile.segment;
         let mut sums = [[simd.splat(0.0); VECTORS]; PIXELS];
         // SAFETY: `sums` of the tile has room for `sums_width` values for each of its pixels
         // where the chain has several segments or strips; the bias has `channels` values.
         unsafe {
-            if !layer.first {
+            if !segment.first {
                 load_sums(simd, tile, &mut sums);
-            } else if !layer.bias.is_null() {
-                load_bias(simd, layer, &mut sums);
+            } else if !segment.bias.is_null() {
+                load_bias(simd, segment, &mut sums);
             }
-            if HAS_VECTORS && layer.prefetches {
+            if HAS_VECTORS && segment.prefetches {
                 prefetch_next::<S, PIXELS>(simd, tile);
             }
             accumulate(simd, tile, &mut sums);
-            if !layer.last || layer.in_strips {
+            if !segment.last || segment.in_strips {
                 return store_sums(simd, tile, &sums);
             }
         }
         let sums = sums;
         simd.enter(FinishTile::<PIXELS> {
-            outputs: layer.outputs,
+            outputs: segment.outputs,
             sums: (&raw const sums).cast(),
             width: VECTORS * S::LANES,
-            channels: layer.channels,
+            channels: segment.channels,
             offsets: &tile.offsets,
         });
-    }
-}
-
-/// Asks for what the tile behind this one in the row will see first: with channels last, a pixel
-/// is a few lines far from those of its neighbours, which hardware does not foresee.
-#[inline(always)]
-fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &Tile) {
-    let layer = tile.layer;
-    let geometry = layer.geometry;
-    let reach = |axis: usize| ((geometry.kernel[axis] - 1) * geometry.dilation[axis]) as isize;
-    let ahead = (PIXELS * geometry.stride[2]) as isize;
-    let corner = [reach(0), reach(1), reach(2).wrapping_add(ahead)];
-    let input = layer.input.wrapping_offset(input_offset(&layer.plan.input, corner));
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let window = input.wrapping_offset(tile.window[pixel]);
-        let mut channel = 0;
-        while channel < geometry.in_per_group() {
-            simd.prefetch(window.wrapping_add(channel));
-            channel += CHANNEL_BLOCK;
-        }
-        pixel += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn load_bias<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    layer: &super::Layer,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut vector = 0;
-    while vector < VECTORS {
-        let first = vector * S::LANES;
-        let count = S::LANES.min(layer.channels - first);
-        // SAFETY: the bias has `channels` values from here on.
-        let bias = unsafe { simd.load_first(layer.bias.add(first), count) };
-        let mut pixel = 0;
-        while pixel < PIXELS {
-            sums[pixel][vector] = bias;
-            pixel += 1;
-        }
-        vector += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    tile: &Tile,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut from = tile.sums;
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: `sums_width` values for each pixel, as the caller vouches.
-            sums[pixel][vector] = unsafe { simd.load(from.wrapping_add(vector * S::LANES)) };
-            vector += 1;
-        }
-        from = from.wrapping_add(tile.layer.plan.sums_width);
-        pixel += 1;
-    }
-}
-
-#[inline(always)]
-unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    tile: &Tile,
-    sums: &[[S::V; VECTORS]; PIXELS],
-) {
-    let mut to = tile.sums;
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let mut vector = 0;
-        while vector < VECTORS {
-            // SAFETY: `sums_width` values for each pixel, as the caller vouches.
-            unsafe { simd.store(to.wrapping_add(vector * S::LANES), sums[pixel][vector]) };
-            vector += 1;
-        }
-        to = to.wrapping_add(tile.layer.plan.sums_width);
-        pixel += 1;
     }
 }
 
@@ -162,32 +88,32 @@ unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 #[inline(always)]
 unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
-    tile: &Tile,
+    tile: &DenseTile,
     sums: &mut [[S::V; VECTORS]; PIXELS],
 ) {
-    let layer = tile.layer;
-    let geometry = layer.geometry;
-    let in_per_group = geometry.in_per_group();
+    let segment = tile.segment;
+    let geometry = segment.geometry;
+    let in_per_group = geometry.in_per_group;
     let taps = geometry.taps();
-    let mut channel = layer.first_channel;
-    let mut first_tap = layer.first_tap;
-    let mut weights = layer.weights;
-    let mut left = layer.units;
+    let mut channel = segment.first_channel;
+    let mut first_tap = segment.first_tap;
+    let mut weights = segment.weights;
+    let mut left = segment.units;
     while left > 0 {
         let mut channels = in_per_group - channel;
-        let mut steps = layer.last_block;
+        let mut steps = segment.last_block;
         if taps == 1 {
             // Blocks without a seam between them.
             channels = channels.min(left * CHANNEL_BLOCK);
-            steps = layer.full_blocks;
+            steps = segment.full_blocks;
             left = 1;
         } else if channels >= CHANNEL_BLOCK {
             channels = CHANNEL_BLOCK;
-            steps = layer.full_blocks;
+            steps = segment.full_blocks;
         }
         let block = Block {
             steps,
-            input: layer.input.wrapping_add(channel.wrapping_mul(layer.plan.input.channel)),
+            input: segment.input.first.wrapping_add(channel.wrapping_mul(segment.input.strides.channel)),
             weights,
             channels,
             taps: first_tap..taps.min(first_tap + left),
@@ -219,23 +145,23 @@ impl Block<'_> {
     unsafe fn rows<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         &self,
         simd: S,
-        tile: &Tile,
+        tile: &DenseTile,
         sums: &mut [[S::V; VECTORS]; PIXELS],
     ) {
-        let layer = tile.layer;
-        let [_, height, width] = layer.geometry.kernel;
-        let [to_plane, to_row, to_tap] = tap_steps(layer.geometry, &layer.plan.input);
+        let segment = tile.segment;
+        let [_, height, width] = segment.geometry.window;
+        let [to_plane, to_row, to_tap] = tap_steps(segment.geometry, segment.input.strides);
         let step_len = self.channels * LANES_PER_PANEL;
-        let pointwise = layer.geometry.taps() == 1;
+        let pointwise = segment.geometry.taps() == 1;
         let in_fours =
-            layer.plan.input.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
+            segment.input.strides.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
         let (at_once, advance) = if pointwise {
-            (STEPS, (layer.plan.input.channel as isize).wrapping_mul(STEPS as isize))
+            (STEPS, (segment.input.strides.channel as isize).wrapping_mul(STEPS as isize))
         } else {
             let taps = self.steps.taps;
             (taps * self.channels, to_tap.wrapping_mul(taps as isize))
         };
-        let whole = self.taps == (0..layer.geometry.taps());
+        let whole = self.taps == (0..segment.geometry.taps());
         // Several rows are one run, as far as the table of steps goes.
         let most_rows = if HAS_VECTORS && whole { self.steps.rows } else { 1 };
         let mut kd = tile.some[0].start;
@@ -256,7 +182,7 @@ impl Block<'_> {
                 to_plane.wrapping_mul(kd as isize).wrapping_add(to_row.wrapping_mul(kh as isize));
             while kh < tile.some[1].end {
                 // What of the row is asked for and lies inside.
-                let (mut from, mut to) = (layer.taps.start, layer.taps.end);
+                let (mut from, mut to) = (segment.taps.start, segment.taps.end);
                 if !whole {
                     from = from.max(self.taps.start.saturating_sub(tap));
                     to = to.min(self.taps.end.saturating_sub(tap));
@@ -264,7 +190,7 @@ impl Block<'_> {
                 let all_inside = PIXELS == 1 || all.contains(&kh);
                 let rows = if all_inside { most_rows.min(all.end - kh) } else { 1 };
                 if from < to {
-                    let run = Run {
+                    let run = StepRun {
                         steps: self.steps,
                         weights: weights.wrapping_add(from * step_len),
                         count: (to - from) * self.channels,
@@ -273,7 +199,7 @@ impl Block<'_> {
                         advance,
                         rows,
                         row_len: width * self.channels,
-                        panel_len: layer.panel_len,
+                        panel_len: segment.panel_len,
                     };
                     let offset = offset.wrapping_add(to_tap.wrapping_mul(from as isize));
                     // SAFETY: the panels hold these steps; the input is read at taps that lie
@@ -300,7 +226,7 @@ impl Block<'_> {
     }
 }
 
-impl Tile<'_> {
+impl DenseTile<'_> {
     /// Where each pixel reads the input, `offset` behind the start of its window; where it is
     /// masked, the first place of the input.
     #[inline(always)]
@@ -322,7 +248,7 @@ impl Tile<'_> {
 }
 
 /// The steps along rows of taps.
-struct Run<'a> {
+struct StepRun<'a> {
     steps: &'a Steps,
     weights: *const f32,
     /// The steps of each row.
@@ -338,7 +264,7 @@ struct Run<'a> {
     panel_len: usize,
 }
 
-impl Run<'_> {
+impl StepRun<'_> {
     /// All steps: several rows as the table holds them, or a row in as many parts as it takes.
     #[inline(always)]
     unsafe fn all<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
@@ -357,7 +283,7 @@ impl Run<'_> {
                 let count = if left < self.at_once { left } else { self.at_once };
                 let mut offsets = row;
                 let end = offsets.wrapping_add(count);
-                if S::STEPS_IN_FOURS && !MASKED && self.in_fours {
+                if S::TAKES_A_LANE && !MASKED && self.in_fours {
                     let end = offsets.wrapping_add(count - count % 4);
                     while offsets < end {
                         // SAFETY: as below, for four steps whose inputs adjoin.

@@ -1,55 +1,19 @@
-//! The geometry of a layer: what it is, and every size that follows from it, checked.
+//! What a convolution layer is, by PyTorch's names, and every size that follows from it, checked.
 
 use crate::error::{Error, Expected, Field, Found};
+use crate::panels::PackedFormat;
 use crate::plan::Plan;
-
-/// `?` for `const fn`.
-macro_rules! tri {
-    ($result:expr) => {
-        match $result {
-            Ok(value) => value,
-            Err(error) => return Err(error),
-        }
-    };
-}
-pub(crate) use tri;
-
-/// The order of the dimensions in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// Channels before pixels: NCL, NCHW, NCDHW. PyTorch's default.
-    Nchw,
-    /// Channels last: NLC, NHWC, NDHWC. TensorFlow's default, PyTorch's `channels_last`.
-    Nhwc,
-}
-
-impl Layout {
-    /// [`Layout::Nchw`] for 1-D layers.
-    pub const NCL: Layout = Layout::Nchw;
-    /// [`Layout::Nhwc`] for 1-D layers.
-    pub const NLC: Layout = Layout::Nhwc;
-    /// [`Layout::Nchw`] for 3-D layers.
-    pub const NCDHW: Layout = Layout::Nchw;
-    /// [`Layout::Nhwc`] for 3-D layers.
-    pub const NDHWC: Layout = Layout::Nhwc;
-}
+use crate::problem::Problem;
+use crate::problem::arithmetic::{add, mul, tri};
+use crate::problem::geometry::Geometry;
+use crate::problem::strides::Layout;
+use crate::run::weights::{self, PackedWeights};
 
 /// How many zeros surround the input, per axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Padding<const D: usize> {
-    /// These many before the first and after the last element of each axis. They may exceed the
-    /// window: an output whose window holds only padding is the bias.
-    Sides {
-        /// Before the first element.
-        before: [usize; D],
-        /// After the last element.
-        after: [usize; D],
-    },
-    /// PyTorch's `padding="same"`: the output has the size of the input. The stride has to be 1;
-    /// an odd total puts the extra zero behind.
+enum Padding<const D: usize> {
+    Sides { before: [usize; D], after: [usize; D] },
     Same,
-    /// TensorFlow's `SAME`: the output has the size `ceil(input / stride)`; an odd total puts
-    /// the extra zero behind.
     SameTensorflow,
 }
 
@@ -68,6 +32,7 @@ pub enum Padding<const D: usize> {
 /// assert_eq!(plan.output_len(), 48 * 48 * 32);
 /// # Ok::<(), tapwise::Error>(())
 /// ```
+#[must_use = "a description does nothing until it is planned"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv<const D: usize> {
     in_channels: usize,
@@ -112,7 +77,8 @@ impl<const D: usize> Conv<D> {
         self.padding_sides(padding, padding)
     }
 
-    /// Zeros before the first and after the last element of each axis.
+    /// Zeros before the first and after the last element of each axis. They may exceed the window: an
+    /// output whose window holds only padding is the bias.
     pub const fn padding_sides(mut self, before: [usize; D], after: [usize; D]) -> Self {
         self.padding = Padding::Sides { before, after };
         self
@@ -123,13 +89,15 @@ impl<const D: usize> Conv<D> {
         self.padding([0; D])
     }
 
-    /// [`Padding::Same`]; resolved by [`Conv::plan`], which knows the size of the input.
+    /// PyTorch's `padding="same"`: the output has the size of the input. The stride has to be 1; an
+    /// odd total puts the extra zero behind. [`Conv::plan`], which knows the size, resolves it.
     pub const fn padding_same(mut self) -> Self {
         self.padding = Padding::Same;
         self
     }
 
-    /// [`Padding::SameTensorflow`]; resolved by [`Conv::plan`], which knows the size of the input.
+    /// TensorFlow's `SAME`: the output has the size `ceil(input / stride)`; an odd total puts the
+    /// extra zero behind. [`Conv::plan`], which knows the size, resolves it.
     pub const fn padding_same_tensorflow(mut self) -> Self {
         self.padding = Padding::SameTensorflow;
         self
@@ -167,20 +135,81 @@ impl<const D: usize> Conv<D> {
         let limit = usize::MAX;
         let none = Padding::Sides { before: [0; D], after: [0; D] };
         let unpadded = Conv { padding: none, ..*self };
-        let geometry = tri!(unpadded.geometry(1, self.smallest_input(), limit));
+        let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
         let field = Field::WeightElements;
         let weights = tri!(geometry.weights_len(limit));
         if bias { add(weights, self.out_channels, limit, field) } else { Ok(weights) }
     }
 
-    /// The layer on `batch` images of that `size`, with dense strides: all sizes, and the kernel
-    /// that will run. Weights may be packed with any plan of the layer, whatever its batch, size
-    /// and layout.
+    /// The elements of the layer's packed weights, header included.
     ///
     /// # Errors
-    /// Naming the field: a batch, channel count, group count, kernel, stride, dilation or size of
+    /// As of [`Conv::plan`], so far as they do not depend on an input.
+    pub const fn packed_len(&self) -> Result<usize, Error> {
+        let (_, format) = tri!(self.packed_format());
+        Ok(format.len)
+    }
+
+    /// Packs weights as [`Plan::pack`] does, for every plan of the layer.
+    ///
+    /// ```
+    /// use tapwise::{Conv2d, Layout};
+    /// let conv = Conv2d::new(8, 16, [3, 3]).padding_same();
+    /// let w = vec![0.5; conv.parameters(false)?];
+    /// let mut packed = vec![0.0; conv.packed_len()?];
+    /// let weights = conv.pack(&w, &mut packed)?;
+    /// let plan = conv.plan(Layout::Nchw, 1, [12, 12])?;
+    /// let (x, mut y) = (vec![1.0; plan.input_len()], vec![0.0; plan.output_len()]);
+    /// plan.run(&x, weights, Default::default(), &mut vec![0.0; plan.scratch_len()], &mut y)?;
+    /// # Ok::<(), tapwise::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`Conv::packed_len`] and [`Plan::pack`].
+    pub fn pack<'a>(
+        &self,
+        weights: &[f32],
+        packed: &'a mut [f32],
+    ) -> Result<PackedWeights<'a>, Error> {
+        let (geometry, format) = self.packed_format()?;
+        weights::pack(&geometry, &format, weights, packed)
+    }
+
+    /// On an input that is just large enough.
+    const fn packed_format(&self) -> Result<(Geometry, PackedFormat), Error> {
+        let none = Padding::Sides { before: [0; D], after: [0; D] };
+        let unpadded = Conv { padding: none, ..*self };
+        let limit = isize::MAX as usize;
+        let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
+        let elements = limit / size_of::<f32>();
+        tri!(geometry.weights_len(elements));
+        let format = tri!(PackedFormat::of(&geometry, elements));
+        Ok((geometry, format))
+    }
+
+    /// The channels of the input.
+    pub const fn in_channels(&self) -> usize {
+        self.in_channels
+    }
+
+    /// The channels of the output.
+    pub const fn out_channels(&self) -> usize {
+        self.out_channels
+    }
+
+    /// The size of the kernel, in taps.
+    pub const fn kernel_size(&self) -> [usize; D] {
+        self.kernel
+    }
+
+    /// The layer on `batch` images of that `size`, with dense strides: all sizes, and the kernel
+    /// that will run. Weights may be packed with any plan of the layer, whatever its batch, size
+    /// and layout. A batch of 0 has an empty output.
+    ///
+    /// # Errors
+    /// Naming the field: a channel count, group count, kernel, stride, dilation or size of
     /// 0; groups that do not divide the channels; a window that exceeds the padded input; a
-    /// stride with [`Padding::Same`]; sizes of tensors, weights or scratch memory that the target
+    /// stride with [`Conv::padding_same`]; sizes of tensors, weights or scratch memory that the target
     /// cannot address.
     pub const fn plan(
         &self,
@@ -202,7 +231,8 @@ impl<const D: usize> Conv<D> {
         limit: usize,
     ) -> Result<Plan, Error> {
         let geometry = tri!(self.geometry(batch, size, limit));
-        Plan::new(geometry, layout, limit)
+        let problem = tri!(Problem::dense(geometry, layout, limit));
+        Plan::new(problem, D)
     }
 
     /// An input that every layer without padding accepts: it holds the window.
@@ -227,7 +257,6 @@ impl<const D: usize> Conv<D> {
         size: [usize; D],
         limit: usize,
     ) -> Result<Geometry, Error> {
-        tri!(at_least_one(Field::Batch, batch));
         tri!(at_least_one(Field::InChannels, self.in_channels));
         tri!(at_least_one(Field::OutChannels, self.out_channels));
         tri!(at_least_one(Field::Groups, self.groups));
@@ -246,7 +275,7 @@ impl<const D: usize> Conv<D> {
             out_per_group: self.out_channels / self.groups,
             input: [1; 3],
             output: [1; 3],
-            kernel: [1; 3],
+            window: [1; 3],
             stride: [1; 3],
             dilation: [1; 3],
             padding: [0; 3],
@@ -273,12 +302,12 @@ impl<const D: usize> Conv<D> {
             }
             geometry.input[at] = size[axis];
             geometry.output[at] = (padded - window) / stride + 1;
-            geometry.kernel[at] = kernel;
+            geometry.window[at] = kernel;
             // The step is never taken where there is one output; so it cannot overflow either.
             geometry.stride[at] = if geometry.output[at] == 1 { 1 } else { stride };
             geometry.dilation[at] = dilation;
             geometry.padding[at] = before;
-            geometry.padded |= padding > 0;
+            geometry.padded |= geometry.is_padded(at);
             axis += 1;
         }
         Ok(geometry)
@@ -309,94 +338,10 @@ impl<const D: usize> Conv<D> {
     }
 }
 
-/// A layer on an input, in three dimensions; each field has passed the checks of [`Conv::plan`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
-    pub batch: usize,
-    pub in_channels: usize,
-    pub out_channels: usize,
-    pub groups: usize,
-    in_per_group: usize,
-    out_per_group: usize,
-    pub input: [usize; 3],
-    pub output: [usize; 3],
-    pub kernel: [usize; 3],
-    pub stride: [usize; 3],
-    pub dilation: [usize; 3],
-    /// Zeros before the first element.
-    pub padding: [usize; 3],
-    /// Whether there is padding on any side.
-    pub padded: bool,
-}
-
-impl Geometry {
-    /// Kernel elements.
-    pub const fn taps(&self) -> usize {
-        self.kernel[0] * self.kernel[1] * self.kernel[2]
-    }
-
-    pub const fn in_per_group(&self) -> usize {
-        self.in_per_group
-    }
-
-    pub const fn out_per_group(&self) -> usize {
-        self.out_per_group
-    }
-
-    /// The multiply-adds of one output, padding included.
-    pub const fn chain(&self) -> usize {
-        self.in_per_group() * self.taps()
-    }
-
-    /// The pixels of the output, all images together.
-    pub const fn pixels(&self) -> usize {
-        self.batch * self.output[0] * self.output[1] * self.output[2]
-    }
-
-    /// One input channel and one output channel to each group.
-    pub const fn is_plain_depthwise(&self) -> bool {
-        self.in_per_group() == 1 && self.out_per_group() == 1
-    }
-
-    pub const fn weights_len(&self, limit: usize) -> Result<usize, Error> {
-        let field = Field::WeightElements;
-        let mut len = tri!(mul(self.out_channels, self.in_per_group(), limit, field));
-        let mut axis = 0;
-        while axis < 3 {
-            len = tri!(mul(len, self.kernel[axis], limit, field));
-            axis += 1;
-        }
-        Ok(len)
-    }
-}
-
 const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
     if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
 }
 
 const fn not_a_divisor(groups: usize, channels: usize) -> Error {
     Error::new(Field::Groups, Expected::DivisorOf(channels), Found::Count(groups))
-}
-
-/// `a * b`, at most `limit`.
-pub(crate) const fn mul(a: usize, b: usize, limit: usize, field: Field) -> Result<usize, Error> {
-    match a.checked_mul(b) {
-        Some(product) if product <= limit => Ok(product),
-        _ => Err(Error::overflow(field, limit)),
-    }
-}
-
-/// `a + b`, at most `limit`.
-pub(crate) const fn add(a: usize, b: usize, limit: usize, field: Field) -> Result<usize, Error> {
-    match a.checked_add(b) {
-        Some(sum) if sum <= limit => Ok(sum),
-        _ => Err(Error::overflow(field, limit)),
-    }
-}
-
-/// The quotient and the remainder. No size of a plan is 0, but the compiler cannot know: an
-/// operator would carry the machinery of panics into programs that never panic.
-#[inline(always)]
-pub(crate) fn divide(a: usize, b: usize) -> (usize, usize) {
-    (a.checked_div(b).unwrap_or(0), a.checked_rem(b).unwrap_or(0))
 }

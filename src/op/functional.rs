@@ -2,8 +2,9 @@
 
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
-use crate::pack::Weights;
-use crate::shape::{Conv, Layout};
+use crate::op::conv::Conv;
+use crate::problem::strides::Layout;
+use crate::run::weights::Weights;
 
 macro_rules! functional {
     ($name:ident, $rank:literal, $dims:literal, $input:literal, $weight:literal, $url:literal, $example:literal) => {
@@ -49,8 +50,8 @@ macro_rules! functional {
                 .padding(padding)
                 .dilation(dilation)
                 .groups(groups);
-            let plan = conv.plan(Layout::Nchw, batch, size)?;
-            if in_per_group != plan.geometry.in_per_group() {
+            let plan = conv.plan(Layout::Nchw, batch, size)?.unpacked()?;
+            if in_per_group != plan.problem.geometry.in_per_group {
                 let expected = Expected::Exactly(in_per_group.saturating_mul(groups));
                 return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
             }

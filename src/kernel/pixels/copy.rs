@@ -6,22 +6,29 @@
 //! lines to each channel. The copy has the values and the coordinates of the input, so the kernel
 //! is none the wiser.
 
-use super::Task;
-use super::walk::{Pixel, input_offset};
-use crate::plan::{Plan, Strides};
-use crate::shape::divide;
+use super::schedule::Schedule;
+use crate::kernel::call::{Call, Input};
+use crate::kernel::walk::{Pixel, input_offset};
+use crate::problem::arithmetic::divide;
+use crate::problem::geometry::Geometry;
+use crate::problem::strides::Strides;
 use core::ops::Range;
 
 /// Where a block that begins at pixel `first` ends: within its row, or with whole rows of one
-/// plane. What it sees fits `copied_channel_stride`.
-pub(super) fn block_end(plan: &Plan, first: usize, end: usize) -> usize {
-    let [_, height, width] = plan.geometry.output;
+/// plane. What it sees fits `copied_channel`.
+pub(super) fn block_end(
+    geometry: &Geometry,
+    schedule: &Schedule,
+    first: usize,
+    end: usize,
+) -> usize {
+    let [_, height, width] = geometry.output;
     let (_, column) = divide(first, width);
-    let (count, limit) = if column > 0 || plan.pixel_block < width {
-        (plan.pixel_block, first - column + width)
+    let (count, limit) = if column > 0 || schedule.pixel_block < width {
+        (schedule.pixel_block, first - column + width)
     } else {
         let plane = height * width;
-        (divide(plan.pixel_block, width).0 * width, first - divide(first, plane).1 + plane)
+        (divide(schedule.pixel_block, width).0 * width, first - divide(first, plane).1 + plane)
     };
     end.min(first + count).min(limit)
 }
@@ -30,15 +37,15 @@ pub(super) fn block_end(plan: &Plan, first: usize, end: usize) -> usize {
 /// lie, and the strides.
 ///
 /// # Safety
-/// The task's input is valid, and `scratch` has `plan.scratch_len` elements.
+/// The schedule is that of the call's problem.
 pub(super) unsafe fn copy_input(
-    task: &Task,
+    call: &Call,
+    schedule: &Schedule,
     pixels: Range<usize>,
-    scratch: *mut f32,
 ) -> (*const f32, Strides) {
-    let plan = task.plan;
-    let geometry = &plan.geometry;
-    let from = &plan.input;
+    let geometry = call.geometry();
+    let Input { first: input, strides: from } = call.input();
+    let scratch = call.scratch();
     let (first, last) = (Pixel::of(geometry, pixels.start), Pixel::of(geometry, pixels.end - 1));
     let several_rows = first.at[1] < last.at[1];
     let mut region = [0..0, 0..0, 0..0];
@@ -49,7 +56,7 @@ pub(super) unsafe fn copy_input(
         }
         // What the windows from the first to the last place see, without the padding.
         let padding = geometry.padding[axis];
-        let reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis];
+        let reach = geometry.reach(axis);
         let size = geometry.input[axis];
         let start = (first * geometry.stride[axis]).saturating_sub(padding).min(size);
         let end = (last * geometry.stride[axis] + reach + 1).saturating_sub(padding).min(size);
@@ -58,12 +65,12 @@ pub(super) unsafe fn copy_input(
     let [depth, height, width] = &region;
     let to = Strides {
         batch: 0,
-        channel: plan.copied_channel_stride(),
+        channel: schedule.copied_channel,
         depth: height.len() * width.len(),
         row: width.len(),
         pixel: 1,
     };
-    let image = task.input.wrapping_add(first.image * from.batch);
+    let image = input.wrapping_add(first.image * from.batch);
     for channel in 0..geometry.in_channels {
         let source = image.wrapping_add(channel * from.channel);
         let mut target = scratch.wrapping_add(channel * to.channel);
@@ -71,7 +78,7 @@ pub(super) unsafe fn copy_input(
             for h in height.clone() {
                 let row = input_offset(from, [d as isize, h as isize, width.start as isize]);
                 let row = source.wrapping_offset(row);
-                // SAFETY: these coordinates lie inside the input; `copied_channel_stride` has
+                // SAFETY: these coordinates lie inside the input; `copied_channel` has
                 // room for the region of any block.
                 unsafe {
                     if from.pixel == 1 {

@@ -1,0 +1,56 @@
+//! How the channels kernel cuts its loops. It needs no scratch memory.
+
+use crate::element::Element;
+use crate::kernel::caches::{Caches, pixel_bytes};
+use crate::kernel::fit::Fit;
+use crate::kernel::part::{Cut, Part};
+use crate::panels::{LANES_PER_PANEL, is_narrow};
+use crate::problem::Problem;
+use crate::problem::arithmetic::{at_least_1, smaller};
+use crate::problem::strides::Layout;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    /// How many pixels a pass covers before it turns to the next output channels.
+    pub pixel_block: usize,
+    /// How many panels of output channels a row of pixels takes together.
+    pub panel_run: usize,
+}
+
+impl Schedule {
+    pub const READS_UNPACKED: bool = false;
+
+    /// Neighbouring panels have to be neighbouring channels.
+    pub const fn fit(problem: &Problem, _unpacked: bool) -> Fit {
+        let geometry = &problem.geometry;
+        match problem.layout {
+            Layout::Nhwc if is_narrow(geometry) => Fit::Good,
+            _ if is_narrow(geometry) || geometry.groups == 1 => Fit::Poor,
+            _ => Fit::Cannot,
+        }
+    }
+
+    pub const fn of(problem: &Problem, caches: &Caches, _unpacked: bool) -> Schedule {
+        let geometry = &problem.geometry;
+        let element = size_of::<Element>();
+        // Half of the first level for weights that every pixel takes in turn.
+        let panel_bytes = geometry.chain().saturating_mul(LANES_PER_PANEL * element);
+        Schedule {
+            pixel_block: caches
+                .pixel_block(geometry, pixel_bytes(geometry, geometry.in_channels, element)),
+            panel_run: at_least_1(caches.first / 2 / panel_bytes),
+        }
+    }
+
+    pub const fn scratch_len(&self, _problem: &Problem) -> usize {
+        0
+    }
+
+    /// Between panels first, which share no input; then between rows, or in a row that is long.
+    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+        const PIXELS: usize = 64;
+        let width = problem.geometry.output[2];
+        let row = whole.pixels.end == width;
+        Cut::panels_first(whole, wanted, 1, if row { smaller(width, PIXELS) } else { width })
+    }
+}

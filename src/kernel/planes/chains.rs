@@ -1,0 +1,223 @@
+//! The chains of a piece in one channel.
+
+use super::piece::Piece;
+use super::tiling::most_vectors;
+use crate::kernel::finish::Outputs;
+use crate::panels::LANES_PER_PANEL;
+use crate::problem::strides::Strides;
+use crate::simd::{Body, Simd};
+
+/// The outputs of a piece in one channel.
+pub(super) struct Chains<'a> {
+    pub piece: &'a Piece<'a>,
+    pub channel: usize,
+    /// Of the first tap.
+    pub weights: *const f32,
+    /// Where the first one lies in the output.
+    pub offset: usize,
+}
+
+pub(super) struct ChainsBody<'a>(pub &'a Chains<'a>);
+
+impl Body for ChainsBody<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let chains = self.0;
+        let Piece { call, band, rows, columns, .. } = *chains.piece;
+        let in_row = columns.div_ceil(S::LANES);
+        let in_rows = rows * in_row;
+        let long_row = ((rows - 1) * band.row_len + columns).div_ceil(S::LANES);
+        let fills_vectors = columns.is_multiple_of(S::LANES);
+        let outputs = call.outputs();
+        let plain = outputs.strides().pixel == 1 && !outputs.have_residual();
+        // A short row has too few independent sums to keep a machine busy.
+        if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors::<S>() {
+            for row in 0..rows {
+                chains.row(simd, row);
+            }
+        } else if !plain || fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
+            chains.stacked(simd);
+        } else {
+            chains.long_row(simd, long_row);
+        }
+    }
+}
+
+/// Vectors in a line: where the first one is in the long row, and from each to the next; and the
+/// same of their outputs, of which each has `count`.
+struct Line<'a> {
+    vectors: usize,
+    at: usize,
+    step: usize,
+    outputs: Outputs<'a>,
+    offset: usize,
+    output_step: usize,
+    count: usize,
+}
+
+impl Chains<'_> {
+    /// A row of outputs.
+    #[inline(always)]
+    fn row<S: Simd>(&self, simd: S, row: usize) {
+        let Piece { call, band, columns, .. } = *self.piece;
+        let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
+        let full = columns / S::LANES;
+        let mut line = Line {
+            vectors: full,
+            at: row * band.row_len,
+            step: S::LANES,
+            outputs: *call.outputs(),
+            offset: self.offset + row * to_row,
+            output_step: pixel.wrapping_mul(S::LANES),
+            count: S::LANES,
+        };
+        self.line(simd, &line);
+        if full * S::LANES < columns {
+            line.vectors = 1;
+            line.at += full * S::LANES;
+            line.offset += full * S::LANES * pixel;
+            line.count = columns - full * S::LANES;
+            self.line(simd, &line);
+        }
+    }
+
+    /// All rows, vectors below each other.
+    #[inline(always)]
+    fn stacked<S: Simd>(&self, simd: S) {
+        let Piece { call, band, rows, columns, .. } = *self.piece;
+        let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
+        let mut column = 0;
+        while column < columns {
+            let line = Line {
+                vectors: rows,
+                at: column,
+                step: band.row_len,
+                outputs: *call.outputs(),
+                offset: self.offset + column * pixel,
+                output_step: to_row,
+                count: S::LANES.min(columns - column),
+            };
+            self.line(simd, &line);
+            column += S::LANES;
+        }
+    }
+
+    /// All rows, as one of so many vectors: it is finished in scratch memory, and what means
+    /// something is copied. The pixels of the output adjoin, and there is no residual.
+    #[inline(always)]
+    fn long_row<S: Simd>(&self, simd: S, vectors: usize) {
+        let Piece { call, band, rows, columns, .. } = *self.piece;
+        let (outputs, to) = (call.outputs(), call.outputs().strides());
+        let finished = call.scratch().wrapping_add(band.copied_len(call.geometry()));
+        let line = Line {
+            vectors,
+            at: 0,
+            step: S::LANES,
+            outputs: outputs.into_memory(finished),
+            offset: 0,
+            output_step: S::LANES,
+            count: S::LANES,
+        };
+        self.line(simd, &line);
+        for row in 0..rows {
+            let from = finished.wrapping_add(row * band.row_len);
+            let offset = self.offset + row * to.row;
+            // Where rows adjoin, what reaches over the end of one is written again.
+            let room = if to.row == columns { (rows - 1 - row) * columns } else { 0 };
+            let mut column = 0;
+            while column < columns {
+                let count = S::LANES.min(columns - column);
+                let count = if S::LANES - count <= room { S::LANES } else { count };
+                // SAFETY: the long row is in scratch memory; outputs of the call's part.
+                unsafe {
+                    let v = simd.load(from.wrapping_add(column));
+                    outputs.store_finished(simd, v, offset + column, count);
+                }
+                column += S::LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn line<S: Simd>(&self, simd: S, line: &Line) {
+        let mut done = 0;
+        while done < line.vectors {
+            // SAFETY: outputs of the call's part, of which scratch memory holds the copy; or room
+            // behind it.
+            done += unsafe {
+                match (line.vectors - done).min(most_vectors::<S>()) {
+                    8.. => self.tile::<S, 8>(simd, line, done),
+                    4.. => self.tile::<S, 4>(simd, line, done),
+                    2.. => self.tile::<S, 2>(simd, line, done),
+                    _ => self.tile::<S, 1>(simd, line, done),
+                }
+            };
+        }
+    }
+
+    /// Vectors of a line, from one on; how many.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        line: &Line,
+        first: usize,
+    ) -> usize {
+        let Line { at, step, outputs, offset, output_step, count, .. } = line;
+        let offset = offset.wrapping_add(output_step.wrapping_mul(first));
+        let pixel = self.piece.call.outputs().strides().pixel;
+        // SAFETY: the caller vouches for the copy and for the outputs.
+        unsafe {
+            let sums = self.sums::<S, VECTORS>(simd, at + step * first, *step);
+            outputs.store_vectors(simd, &sums, offset, *output_step, pixel, *count);
+        }
+        VECTORS
+    }
+
+    /// Adds up the chains of vectors that are `step` apart, the first one at position `at` of the
+    /// long row.
+    #[inline(always)]
+    unsafe fn sums<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        at: usize,
+        step: usize,
+    ) -> [S::V; VECTORS] {
+        let Piece { call, steps, .. } = *self.piece;
+        let bias = call.bias();
+        // SAFETY: the bias has a value for each output channel.
+        let bias = if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } };
+        let mut sums = [simd.splat(bias); VECTORS];
+        let mut w = self.weights;
+        let mut plane = call.scratch().cast_const().wrapping_add(at);
+        let [mut kd, height, width] = call.geometry().window;
+        while kd > 0 {
+            let mut row = (plane, 0);
+            let mut kh = height;
+            while kh > 0 {
+                let mut column = (row.0, 0);
+                let mut kw = width;
+                while kw > 0 {
+                    // SAFETY: the weights hold this tap; the copy holds what it sees.
+                    unsafe {
+                        let weight = simd.splat(*w);
+                        let mut vector = 0;
+                        while vector < VECTORS {
+                            let x = simd.load(column.0.wrapping_add(vector * step));
+                            sums[vector] = simd.fma(x, weight, sums[vector]);
+                            vector += 1;
+                        }
+                    }
+                    w = w.wrapping_add(LANES_PER_PANEL);
+                    column = steps.column.next(column);
+                    kw -= 1;
+                }
+                row = steps.row.next(row);
+                kh -= 1;
+            }
+            plane = plane.wrapping_add(steps.plane);
+            kd -= 1;
+        }
+        sums
+    }
+}

@@ -1,0 +1,129 @@
+//! The copy of a band, with its padding.
+
+use super::piece::Piece;
+use crate::kernel::walk::{input_offset, places_inside};
+use crate::simd::{Body, Simd};
+use core::ops::Range;
+
+/// Copies what a piece sees of a plane of the input.
+pub(super) struct CopyBand<'a> {
+    pub piece: &'a Piece<'a>,
+    pub plane: *const f32,
+}
+
+impl Body for CopyBand<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Piece { call, band, .. } = *self.piece;
+        let geometry = call.geometry();
+        let strides = call.input().strides;
+        let [_, stride_rows, stride_columns] = geometry.stride;
+        let start = self.piece.pixel.window_start(geometry);
+        let size = geometry.input.map(|size| size as isize);
+        let rows = self.piece.rows + (band.copied_rows - band.rows);
+        let columns = self.piece.columns + (band.row_len - band.columns);
+        let mut target = call.scratch();
+        for kd in 0..geometry.window[0] {
+            let d = start[0] + (kd * geometry.dilation[0]) as isize;
+            for row_phase in 0..band.phases[0] {
+                let h = start[1] + row_phase as isize;
+                let mut rows_inside = places_inside(h, size[1], stride_rows, rows);
+                if !(0..size[0]).contains(&d) {
+                    rows_inside = 0..0;
+                }
+                for column_phase in 0..band.phases[1] {
+                    let w = start[2] + column_phase as isize;
+                    let source = self.plane.wrapping_offset(input_offset(strides, [d, h, w]));
+                    let copy = CopyRows {
+                        source,
+                        step: stride_columns.wrapping_mul(strides.pixel),
+                        row_step: stride_rows.wrapping_mul(strides.row),
+                        rows,
+                        columns,
+                        rows_inside: rows_inside.clone(),
+                        columns_inside: places_inside(w, size[2], stride_columns, columns),
+                        target,
+                        row_len: band.row_len,
+                    };
+                    // SAFETY: what is inside, the input holds; scratch memory has room for all
+                    // rows, and for a vector behind the last one.
+                    unsafe {
+                        match copy.step {
+                            1 => copy.copy::<S, 1>(simd),
+                            2 => copy.copy::<S, 2>(simd),
+                            _ => copy.copy::<S, 0>(simd),
+                        }
+                    }
+                    target = target.wrapping_add(band.copied_rows * band.row_len);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of the input with zeros around them.
+struct CopyRows {
+    /// At the first column of the first row, which may lie in the padding.
+    source: *const f32,
+    /// From a column to the next, and from a row to the next.
+    step: usize,
+    row_step: usize,
+    rows: usize,
+    columns: usize,
+    rows_inside: Range<usize>,
+    columns_inside: Range<usize>,
+    target: *mut f32,
+    row_len: usize,
+}
+
+impl CopyRows {
+    /// Vector by vector, from the last column to the first: a vector that reaches over the end of
+    /// its row spoils what is still to be written.
+    #[inline(always)]
+    unsafe fn copy<S: Simd, const STEP: usize>(&self, simd: S) {
+        let mut column = self.columns.next_multiple_of(S::LANES);
+        while column > 0 {
+            column -= S::LANES;
+            let lanes = |place: usize| place.saturating_sub(column).min(S::LANES);
+            let (from, until) = (lanes(self.columns_inside.start), lanes(self.columns_inside.end));
+            let mut at = self
+                .source
+                .wrapping_add(column.wrapping_mul(self.step))
+                .wrapping_add(self.rows_inside.start.wrapping_mul(self.row_step));
+            let mut to = self.target.wrapping_add(column);
+            let mut row = 0;
+            // SAFETY: the caller vouches for what is inside, and for the room.
+            unsafe {
+                while row < self.rows_inside.start {
+                    simd.store(to, simd.splat(0.0));
+                    to = to.wrapping_add(self.row_len);
+                    row += 1;
+                }
+                if STEP == 1 && from == 0 && until == S::LANES {
+                    while row < self.rows_inside.end {
+                        simd.store(to, simd.load(at));
+                        at = at.wrapping_add(self.row_step);
+                        to = to.wrapping_add(self.row_len);
+                        row += 1;
+                    }
+                }
+                while row < self.rows_inside.end {
+                    let v = match STEP {
+                        1 => simd.load_range(at, from, until),
+                        2 => simd.load_alternate(at, from, until),
+                        _ => simd.load_strided(at, self.step as isize, from, until),
+                    };
+                    simd.store(to, v);
+                    at = at.wrapping_add(self.row_step);
+                    to = to.wrapping_add(self.row_len);
+                    row += 1;
+                }
+                while row < self.rows {
+                    simd.store(to, simd.splat(0.0));
+                    to = to.wrapping_add(self.row_len);
+                    row += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A piece of the pixels, and how its copy is read.
+
+use super::schedule::Schedule;
+use crate::kernel::call::Call;
+use crate::kernel::walk::Pixel;
+use crate::problem::arithmetic::divide;
+use crate::problem::geometry::Geometry;
+
+/// A band, or a part of a row.
+pub(super) struct Piece<'a> {
+    pub call: &'a Call<'a>,
+    pub band: &'a Schedule,
+    pub steps: &'a TapSteps,
+    /// The first one.
+    pub pixel: Pixel,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// From a tap to the next in the copy of a band.
+pub(super) struct TapSteps {
+    pub plane: usize,
+    pub row: TapStep,
+    pub column: TapStep,
+}
+
+/// Along an axis whose places lie apart by their remainders. A step that leads past the last
+/// remainder is corrected.
+pub(super) struct TapStep {
+    step: usize,
+    remainder: usize,
+    stride: usize,
+    correction: usize,
+}
+
+impl TapSteps {
+    #[inline(always)]
+    pub fn of(geometry: &Geometry, band: &Schedule) -> TapSteps {
+        let Geometry { dilation, stride, .. } = *geometry;
+        let Schedule { phases, copied_rows, row_len, .. } = *band;
+        let column_phase = copied_rows * row_len;
+        let row_phase = phases[1] * column_phase;
+        TapSteps {
+            plane: phases[0] * row_phase,
+            row: TapStep::of(dilation[1], stride[1], row_len, row_phase),
+            column: TapStep::of(dilation[2], stride[2], 1, column_phase),
+        }
+    }
+}
+
+impl TapStep {
+    /// From a place to the next with the same remainder are `unit` elements, to the next
+    /// remainder `phase`.
+    #[inline(always)]
+    fn of(dilation: usize, stride: usize, unit: usize, phase: usize) -> TapStep {
+        let (units, remainder) = divide(dilation, stride);
+        TapStep {
+            step: remainder.wrapping_mul(phase).wrapping_add(units.wrapping_mul(unit)),
+            remainder,
+            stride,
+            correction: unit.wrapping_sub(stride.wrapping_mul(phase)),
+        }
+    }
+
+    /// From a tap, and the remainder of its place, to the next.
+    #[inline(always)]
+    pub fn next(&self, (at, remainder): (*const f32, usize)) -> (*const f32, usize) {
+        let (at, remainder) = (at.wrapping_add(self.step), remainder + self.remainder);
+        if remainder < self.stride {
+            (at, remainder)
+        } else {
+            (at.wrapping_add(self.correction), remainder - self.stride)
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The shape of a layer on an input, in three dimensions.
+
+use super::arithmetic::{mul, tri};
+use crate::error::{Error, Field};
+
+/// A layer on an input. Each field has passed the checks of [`Conv::plan`](crate::Conv::plan);
+/// dimensions that a layer lacks are ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    pub in_per_group: usize,
+    pub out_per_group: usize,
+    pub input: [usize; 3],
+    pub output: [usize; 3],
+    /// The taps of the kernel along each axis.
+    pub window: [usize; 3],
+    pub stride: [usize; 3],
+    pub dilation: [usize; 3],
+    /// Zeros before the first element.
+    pub padding: [usize; 3],
+    /// Whether some output has a tap in the padding.
+    pub padded: bool,
+}
+
+impl Geometry {
+    /// The taps of a window.
+    pub const fn taps(&self) -> usize {
+        self.window[0] * self.window[1] * self.window[2]
+    }
+
+    /// The multiply-adds of one output, padding included.
+    pub const fn chain(&self) -> usize {
+        self.in_per_group * self.taps()
+    }
+
+    /// The pixels of the output, all images together.
+    pub const fn pixels(&self) -> usize {
+        self.batch * self.output[0] * self.output[1] * self.output[2]
+    }
+
+    /// From the first tap of a window to its last along an axis.
+    pub const fn reach(&self, axis: usize) -> usize {
+        (self.window[axis] - 1) * self.dilation[axis]
+    }
+
+    /// One input channel and one output channel to each group.
+    pub const fn is_plain_depthwise(&self) -> bool {
+        self.in_per_group == 1 && self.out_per_group == 1
+    }
+
+    /// Whether some output has a tap in the padding of that axis.
+    pub const fn is_padded(&self, axis: usize) -> bool {
+        let last = (self.output[axis] - 1) * self.stride[axis] + self.reach(axis);
+        self.padding[axis] > 0 || last >= self.input[axis]
+    }
+
+    pub const fn weights_len(&self, limit: usize) -> Result<usize, Error> {
+        let field = Field::WeightElements;
+        let mut len = tri!(mul(self.out_channels, self.in_per_group, limit, field));
+        let mut axis = 0;
+        while axis < 3 {
+            len = tri!(mul(len, self.window[axis], limit, field));
+            axis += 1;
+        }
+        Ok(len)
+    }
+}

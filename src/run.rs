@@ -1,0 +1,65 @@
+//! Running a plan: at once, or as disjoint pieces that any threads compute in any order.
+
+pub(crate) mod output;
+pub(crate) mod task;
+pub(crate) mod tiles;
+pub(crate) mod weights;
+
+use crate::epilogue::Epilogue;
+use crate::error::Error;
+use crate::plan::Plan;
+use output::OutputElement;
+use task::Task;
+use tiles::Job;
+use weights::Weights;
+
+impl Plan {
+    /// Computes the whole output: `activation(conv(x) + bias + residual)`.
+    ///
+    /// `x`, `y` and the residual are in the plan's layout and strides, and may be longer than
+    /// [`input_len`](Plan::input_len), [`output_len`](Plan::output_len) and
+    /// [`residual_len`](Plan::residual_len). `scratch` has [`scratch_len`](Plan::scratch_len)
+    /// elements; what it holds does not matter. The bits of the result are those that
+    /// [`crate::numerics`] defines. It is given back as the initialised slice:
+    /// [`OutputElement`] says when.
+    ///
+    /// # Errors
+    /// Slices that are too short, weights of another layer or in another form than the plan takes,
+    /// bounds of a clamp that are NaN or out of order, a residual from an output that is not
+    /// initialised. The output is then untouched.
+    pub fn run<'a, 'y, T: OutputElement>(
+        &'a self,
+        x: &'a [f32],
+        weights: impl Into<Weights<'a>>,
+        epilogue: Epilogue<'a>,
+        scratch: &mut [f32],
+        y: &'y mut [T],
+    ) -> Result<T::Written<'y>, Error> {
+        let weights = weights.into();
+        Task::check(self, x, &weights, &epilogue, y.len(), T::INITIALISED)?;
+        // SAFETY: checked; the call holds `y` exclusively.
+        let task = unsafe { Task::new(self, x, weights, &epilogue, y.as_mut_ptr().cast()) };
+        // SAFETY: all of the output, which nobody else can access.
+        unsafe { task.run_part(task.whole(), scratch)? };
+        let written = y.split_at_mut_checked(self.output_len()).map_or(&mut [][..], |(y, _)| y);
+        // SAFETY: without gaps every element was written.
+        Ok(unsafe { T::written(written, self.output_has_no_gaps()) })
+    }
+
+    /// Checks a call as [`Plan::run`] does, for threads to share its work.
+    ///
+    /// # Errors
+    /// As of [`Plan::run`], but for the scratch memory.
+    pub fn job<'a, T: OutputElement>(
+        &'a self,
+        x: &'a [f32],
+        weights: impl Into<Weights<'a>>,
+        epilogue: Epilogue<'a>,
+        y: &'a mut [T],
+    ) -> Result<Job<'a>, Error> {
+        let weights = weights.into();
+        Task::check(self, x, &weights, &epilogue, y.len(), T::INITIALISED)?;
+        // SAFETY: checked; the job holds `y` exclusively.
+        Ok(unsafe { Job::new(Task::new(self, x, weights, &epilogue, y.as_mut_ptr().cast())) })
+    }
+}

@@ -1,0 +1,89 @@
+//! From the name of an instruction set to a body that runs on it.
+
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
+use super::avx2::Avx2;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
+use super::avx512::Avx512;
+#[cfg(all(
+    target_arch = "arm",
+    target_abi = "eabihf",
+    not(target_has_atomic = "64"),
+    not(target_os = "horizon")
+))]
+use super::cortex_m::CortexM as OneLane;
+#[cfg(feature = "models")]
+use super::model::{FourLanes, SixteenLanes};
+#[cfg(all(
+    target_arch = "aarch64",
+    target_endian = "little",
+    target_feature = "neon",
+    feature = "neon"
+))]
+use super::neon::Neon;
+#[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+use super::portable::Portable;
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
+use super::scalar::ScalarFma;
+#[cfg(not(all(
+    target_arch = "arm",
+    target_abi = "eabihf",
+    not(target_has_atomic = "64"),
+    not(target_os = "horizon")
+)))]
+use super::scalar::ScalarSoft as OneLane;
+use super::{Body, MOST_LANES, Simd};
+use crate::isa::Isa;
+
+/// Runs a body on an instruction set.
+///
+/// # Safety
+/// The machine has it, and the build contains it: [`Isa::is_available`].
+#[inline]
+pub(crate) unsafe fn enter<B: Body>(isa: Isa, body: B) {
+    match isa {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
+        // SAFETY: the caller vouches for it.
+        Isa::Avx512 => on(unsafe { Avx512::new() }, isa, body),
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
+        // SAFETY: as above.
+        Isa::Avx2 => on(unsafe { Avx2::new() }, isa, body),
+        #[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+        Isa::Portable => on(Portable, isa, body),
+        #[cfg(all(
+            target_arch = "aarch64",
+            target_endian = "little",
+            target_feature = "neon",
+            feature = "neon"
+        ))]
+        Isa::Neon => on(Neon, isa, body),
+        #[cfg(any(
+            all(target_arch = "x86_64", target_feature = "sse2"),
+            all(target_arch = "aarch64", target_feature = "neon")
+        ))]
+        Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
+            // SAFETY: the machine has FMA.
+            on(unsafe { ScalarFma::new() }, isa, body);
+        }
+        #[cfg(feature = "models")]
+        Isa::FourLanes => on(FourLanes, isa, body),
+        #[cfg(feature = "models")]
+        Isa::SixteenLanes => on(SixteenLanes, isa, body),
+        // Either of them, by the only one that there is.
+        Isa::Scalar | Isa::ScalarSoft => OneLane.enter(body),
+        #[allow(unreachable_patterns)]
+        _ => {
+            debug_assert!(false, "{} is not in this build", isa.name());
+            OneLane.enter(body);
+        }
+    }
+}
+
+#[inline(always)]
+fn on<S: Simd, B: Body>(simd: S, isa: Isa, body: B) {
+    const { assert!(S::LANES <= MOST_LANES && MOST_LANES.is_multiple_of(S::LANES)) };
+    debug_assert!(S::ISA as u8 == isa as u8);
+    simd.enter(body);
+}
