@@ -29,11 +29,18 @@ pub enum Activation {
     HardSwish,
 }
 
+impl Activation {
+    /// `torch.nn.ReLU6`.
+    pub const RELU6: Activation = Activation::Clamp { lower: 0.0, upper: 6.0 };
+    /// `torch.nn.Hardtanh` with its usual bounds.
+    pub const HARD_TANH: Activation = Activation::Clamp { lower: -1.0, upper: 1.0 };
+}
+
 /// Where the addend of the residual connection is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Residual<'a> {
     None,
-    /// A slice with the strides of the output.
+    /// A slice with the strides of the output, or of its own.
     Slice(&'a [f32]),
     /// What the output holds before the call.
     Output,
@@ -47,6 +54,7 @@ pub(crate) enum Residual<'a> {
 /// let epilogue = Epilogue::new().bias(&bias).relu6();
 /// # let _ = epilogue;
 /// ```
+#[must_use = "an epilogue does nothing until it is given to a call"]
 #[derive(Clone, Copy, Debug)]
 pub struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
@@ -73,14 +81,15 @@ impl<'a> Epilogue<'a> {
         self
     }
 
-    /// Adds `residual` before the activation. It has the shape and the strides of the output.
+    /// Adds `residual` before the activation. It has the shape of the output, and its strides unless
+    /// the plan says [otherwise](crate::Plan::with_residual_strides).
     pub const fn residual(mut self, residual: &'a [f32]) -> Self {
         self.residual = Residual::Slice(residual);
         self
     }
 
-    /// Adds what the output holds before the activation: `y = activation(conv(x) + y)`. With an
-    /// output of `MaybeUninit` this is an error of the call.
+    /// Adds what the output holds before the activation: `y = activation(conv(x) + y)`; computing a
+    /// tile twice adds twice. With an output of `MaybeUninit` this is an error of the call.
     pub const fn residual_from_output(mut self) -> Self {
         self.residual = Residual::Output;
         self
@@ -118,12 +127,12 @@ impl<'a> Epilogue<'a> {
     }
 
     /// The slices are long enough and the bounds are in order.
-    pub(crate) fn check(&self, out_channels: usize, output_reach: usize) -> Result<(), Error> {
+    pub(crate) fn check(&self, out_channels: usize, residual_len: usize) -> Result<(), Error> {
         if let Some(bias) = self.bias {
             Error::check_len(Field::Bias, out_channels, bias.len())?;
         }
         if let Residual::Slice(residual) = self.residual {
-            Error::check_len(Field::Residual, output_reach, residual.len())?;
+            Error::check_len(Field::Residual, residual_len, residual.len())?;
         }
         if let Activation::Clamp { lower, upper } = self.activation {
             for (field, bound) in [(Field::ClampLower, lower), (Field::ClampUpper, upper)] {

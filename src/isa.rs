@@ -31,12 +31,29 @@ pub enum Isa {
     Avx512,
     /// Little-endian AArch64 with NEON, its baseline: 4 lanes.
     Neon,
+    /// A model of NEON, for tests.
+    #[cfg(feature = "models")]
+    #[doc(hidden)]
+    FourLanes,
+    /// A model of AVX-512, for tests.
+    #[cfg(feature = "models")]
+    #[doc(hidden)]
+    SixteenLanes,
 }
 
 impl Isa {
     /// All paths, of each machine the faster ones behind.
     pub const ALL: [Isa; 6] =
         [Isa::ScalarSoft, Isa::Scalar, Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Neon];
+
+    /// The models, if the build has them: slow, never chosen.
+    #[doc(hidden)]
+    pub const MODELS: &[Isa] = &[
+        #[cfg(feature = "models")]
+        Isa::FourLanes,
+        #[cfg(feature = "models")]
+        Isa::SixteenLanes,
+    ];
 
     /// A short name: `scalar-soft`, `scalar`, `portable`, `avx2`, `avx512`, `neon`.
     pub const fn name(self) -> &'static str {
@@ -47,6 +64,10 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Neon => "neon",
+            #[cfg(feature = "models")]
+            Isa::FourLanes => "model-neon",
+            #[cfg(feature = "models")]
+            Isa::SixteenLanes => "model-avx512",
         }
     }
 
@@ -108,6 +129,8 @@ impl Features {
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,
             Isa::Neon => cfg!(feature = "neon") && self.0 & Features::NEON != 0,
+            #[cfg(feature = "models")]
+            Isa::FourLanes | Isa::SixteenLanes => true,
         }
     }
 

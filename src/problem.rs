@@ -25,11 +25,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// On tensors without gaps.
-    pub const fn dense(
-        geometry: Geometry,
-        layout: Layout,
-        limit: usize,
-    ) -> Result<Problem, Error> {
+    pub const fn dense(geometry: Geometry, layout: Layout, limit: usize) -> Result<Problem, Error> {
         let elements = limit / size_of::<Element>();
         let input = tri!(Strides::of_tensor(
             layout,

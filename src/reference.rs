@@ -82,8 +82,12 @@ fn chain(
                 for kw in 0..width {
                     let Some(at) = input_place(plan, output, [kd, kh, kw]) else { continue };
                     for channel in block..in_per_group.min(block + CHANNEL_BLOCK) {
-                        let value =
-                            x[offset(&plan.problem.input, image, group * in_per_group + channel, at)];
+                        let value = x[offset(
+                            &plan.problem.input,
+                            image,
+                            group * in_per_group + channel,
+                            at,
+                        )];
                         let filter = (out_channel * in_per_group + channel) * depth;
                         let weight = weights[((filter + kd) * height + kh) * width + kw];
                         acc = numerics::fma(value, weight, acc);

@@ -87,12 +87,7 @@ fn check(case: &Case, plan: Plan, isa: Isa, expected: &[f32]) -> Result<(), Test
     equal(&y, &wanted, &plan, "unpacked")
 }
 
-fn equal(
-    y: &[f32],
-    wanted: &[f32],
-    plan: &Plan,
-    how: &str,
-) -> Result<(), TestCaseError> {
+fn equal(y: &[f32], wanted: &[f32], plan: &Plan, how: &str) -> Result<(), TestCaseError> {
     let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
     match y.iter().zip(wanted).position(differs) {
         None => Ok(()),

@@ -181,6 +181,7 @@ fn the_filter_of_127_by_127() {
         for isa in paths() {
             let (mut planes, mut last) = ([0.0], [0.0]);
             let plan = window.plan(Layout::Nchw).unwrap().with_isa(isa).unwrap();
+            let plan = plan.unpacked().unwrap();
             let weights = Weights::Unpacked(&w);
             plan.run(&x, weights, Epilogue::new(), &mut [], &mut planes).unwrap();
             let plan = nhwc.with_isa(isa).unwrap();

@@ -119,10 +119,9 @@ impl Memory {
         } else {
             Epilogue::new()
         };
-        for (weights, scratch_len) in
-            [(packed, plan.scratch_len()), (Weights::Unpacked(w), plan.scratch_len_unpacked())]
-        {
-            let scratch = self.scratch.filled(side, scratch_len, POISON);
+        let unpacked = (plan.unpacked().unwrap(), Weights::Unpacked(w));
+        for (plan, weights) in [(*plan, packed), unpacked] {
+            let scratch = self.scratch.filled(side, plan.scratch_len(), POISON);
             let y = self.y.filled(side, plan.output_len(), POISON);
             plan.run(x, weights, epilogue, scratch, y).unwrap();
             assert_same_bits(y, expected, (layer, plan.layout(), plan.isa(), side));

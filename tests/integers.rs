@@ -82,7 +82,8 @@ fn sums_of_integers_are_exact() {
                 let plan = layer.plan(layout).unwrap().with_isa(isa).unwrap();
                 let y = run(&plan, &x, &w, epilogue);
                 let mut unpacked = vec![f32::NAN; plan.output_len()];
-                let mut scratch = vec![f32::NAN; plan.scratch_len_unpacked()];
+                let plan = plan.unpacked().unwrap();
+                let mut scratch = vec![f32::NAN; plan.scratch_len()];
                 let weights = Weights::Unpacked(&w);
                 plan.run(&x, weights, epilogue, &mut scratch, &mut unpacked).unwrap();
                 for y in [y, unpacked] {

@@ -63,7 +63,7 @@ impl Call {
             packed,
             bias: fill(20 + SPARE, 3),
             residual: fill(plan.output_len() + SPARE, 4),
-            scratch: vec![POISON; plan.scratch_len().max(plan.scratch_len_unpacked()) + SPARE],
+            scratch: vec![POISON; scratch_len(&plan, true).max(scratch_len(&plan, false)) + SPARE],
             output_len: plan.output_len() + SPARE,
         }
     }
@@ -78,18 +78,21 @@ impl Call {
         let mut scratch = std::mem::take(&mut self.scratch);
         let epilogue = epilogue.unwrap_or(self.epilogue());
         let packed = PackedWeights::from_slice(&self.plan, &self.packed).unwrap();
-        let weights =
-            if unpacked { Weights::Unpacked(&self.weights) } else { Weights::Packed(packed) };
+        let (plan, weights) = if unpacked {
+            (self.plan.unpacked().unwrap(), Weights::Unpacked(&self.weights))
+        } else {
+            (self.plan, Weights::Packed(packed))
+        };
 
         let mut y = vec![POISON; self.output_len];
-        let of_run = self.plan.run(&self.x, weights, epilogue, &mut scratch, &mut y).err();
+        let of_run = plan.run(&self.x, weights, epilogue, &mut scratch, &mut y).err();
         assert_eq!(is_untouched(&y), of_run.is_some());
 
         let mut y = vec![POISON; self.output_len];
-        let of_job = match self.plan.job(&self.x, weights, epilogue, &mut y) {
+        let of_job = match plan.job(&self.x, weights, epilogue, &mut y) {
             Err(error) => Some(error),
             Ok(mut job) => {
-                let errors = job.tiles(5).map(|tile| tile.run(&mut scratch).err());
+                let errors = job.tiles(5).map(|tile| tile.run(&mut scratch).err().map(Error::from));
                 let errors: Vec<_> = errors.collect();
                 assert!(errors.len() > 1 && errors.iter().all(|error| *error == errors[0]));
                 errors[0]
@@ -105,6 +108,10 @@ impl Call {
         let errors = self.errors(unpacked, None);
         assert_eq!(errors.map(|error| error.map(parts)), [Some(expected); 2]);
     }
+}
+
+fn scratch_len(plan: &Plan, unpacked: bool) -> usize {
+    if unpacked { plan.unpacked().unwrap().scratch_len() } else { plan.scratch_len() }
 }
 
 fn is_untouched(y: &[f32]) -> bool {
@@ -134,8 +141,7 @@ fn slices_that_are_too_short() {
             broken.residual.truncate(plan.output_len() - 1);
             broken.is_refused(unpacked, too_short(Field::Residual, plan.output_len()));
 
-            let scratch_len =
-                if unpacked { plan.scratch_len_unpacked() } else { plan.scratch_len() };
+            let scratch_len = scratch_len(&plan, unpacked);
             let mut exact = call();
             exact.scratch.truncate(scratch_len);
             assert_eq!(exact.errors(unpacked, None), [None; 2]);

@@ -92,10 +92,10 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn check(&self, from_output: bool, tiles: usize, what: &dyn std::fmt::Debug) {
-        let plan = &self.plan;
-        let mut packed = vec![0.0; plan.packed_len()];
-        let packed = Weights::Packed(plan.pack(self.w, &mut packed).unwrap());
-        for weights in [packed, Weights::Unpacked(self.w)] {
+        let mut packed = vec![0.0; self.plan.packed_len()];
+        let packed = Weights::Packed(self.plan.pack(self.w, &mut packed).unwrap());
+        let unpacked = (self.plan.unpacked().unwrap(), Weights::Unpacked(self.w));
+        for (plan, weights) in [(self.plan, packed), unpacked] {
             for poison in POISONS {
                 let residual = scattered(self.residual, self.places, poison);
                 let epilogue = Epilogue::new().bias(self.bias).relu();

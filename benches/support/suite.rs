@@ -128,6 +128,10 @@ impl Prepared {
     /// Plans the layer, draws its data, and packs the weights if they are known in advance.
     pub fn new(layer: &Layer, layout: Layout, isa: Isa) -> Result<Prepared, Error> {
         let plan = layer.plan(layout, isa)?;
+        let plan = match layer.kind {
+            Kind::CrossCorrelation => plan.unpacked()?,
+            Kind::Conv2d | Kind::Conv1d | Kind::ConvTranspose2d => plan,
+        };
         let mut random = Random::from_name(&layer.name);
         let input = random.vector(plan.input_len());
         let input = permuted(&input, layer.batch, layer.in_channels, Layout::Nchw, layout);
@@ -154,11 +158,7 @@ impl Prepared {
 
     /// The scratch memory that a call needs, per thread.
     pub fn scratch(&self) -> Vec<f32> {
-        let len = match self.packed {
-            Some(_) => self.plan.scratch_len(),
-            None => self.plan.scratch_len_unpacked(),
-        };
-        vec![0.0; len]
+        vec![0.0; self.plan.scratch_len()]
     }
 
     /// The memory of an output.

@@ -22,7 +22,8 @@ pub fn with_threads<R>(
     let (plan, x) = (&prepared.plan, &prepared.input);
     if threads == 1 {
         let (mut scratch, mut y) = (prepared.scratch(), prepared.output());
-        let result = body(&mut || plan.run(x, weights, Epilogue::new(), &mut scratch, &mut y))?;
+        let result =
+            body(&mut || plan.run(x, weights, Epilogue::new(), &mut scratch, &mut y).map(|_| ()))?;
         return Ok((result, y.to_vec()));
     }
     let rounds = Rounds { started: AtomicUsize::new(0), finished: AtomicUsize::new(0) };
@@ -81,7 +82,7 @@ impl<'a> Share<'a> {
         let weights = self.prepared.call_weights()?;
         let mut job = plan.job(input, weights, Epilogue::new(), &mut self.y)?;
         match job.tiles(self.threads).nth(self.member) {
-            Some(tile) => tile.run(&mut self.scratch),
+            Some(tile) => Ok(tile.run(&mut self.scratch)?),
             None => Ok(()),
         }
     }

@@ -84,7 +84,8 @@ impl Walk<'_> {
         let first_channel = panels.start * LANES_PER_PANEL;
         let end_channel = geometry.out_channels.min(panels.end * LANES_PER_PANEL);
         let panels = self.call.panel(panels.start);
-        let together = S::LANES > 1 && geometry.is_plain_depthwise() && self.call.input().strides.channel == 1;
+        let together =
+            S::LANES > 1 && geometry.is_plain_depthwise() && self.call.input().strides.channel == 1;
         let mut channel = first_channel;
         while channel < end_channel {
             let left = end_channel - channel;

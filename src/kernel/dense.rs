@@ -170,8 +170,7 @@ impl Walk<'_> {
             segment.first_tap = tap;
             segment.first = first == 0;
             segment.last = end == units;
-            segment.prefetches =
-                segment.first && segment.last && sees_first && schedule.prefetches;
+            segment.prefetches = segment.first && segment.last && sees_first && schedule.prefetches;
             self.tiles(simd, pixels.clone(), channels.vectors, &mut segment, channel_offset);
             // The next segment's weights lie behind this one's.
             let steps = steps_before(geometry, end) - steps_before(geometry, first);

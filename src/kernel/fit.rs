@@ -20,6 +20,14 @@ pub(crate) enum Fit {
 /// of scattered inputs nor transposed outputs.
 pub(crate) const fn has_wide_rows(geometry: &Geometry) -> bool {
     let width = geometry.output[2];
+    if geometry.taps() == 1 {
+        // Images, more likely than rows. Where weights are more than inputs, reading these again and
+        // again is cheaper.
+        let few = width < 512;
+        if few || geometry.out_per_group > geometry.batch.saturating_mul(width) {
+            return false;
+        }
+    }
     let fills_vectors = width >= 64 || width >= 32 && width.is_multiple_of(LANES_PER_PANEL);
     // At three quarters of the columns no tap meets the padding.
     let few_at_borders = geometry.input[2].saturating_sub(geometry.reach(2)) >= width - width / 4;

@@ -224,6 +224,7 @@ pub fn paths() -> Vec<Isa> {
                 Some(reason) => say(&format!("SKIPPED: {reason} {name}")),
             }
         }
+        here.extend(Isa::MODELS);
         let names: Vec<&str> = here.iter().map(|isa| isa.name()).collect();
         say(&format!("PATHS: {}", names.join(" "))); // .ci/paths compares them with the machine
         here

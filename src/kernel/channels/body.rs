@@ -55,7 +55,9 @@ impl<L: Spread> TilesInRow<'_, L> {
 /// along the row, and so many columns of it at a time share their input among the pixels.
 pub(super) struct RowBody<'a, L, const PIXELS: usize, const COLUMNS: usize>(&'a TilesInRow<'a, L>);
 
-impl<L: Spread, const PIXELS: usize, const COLUMNS: usize> Body for RowBody<'_, L, PIXELS, COLUMNS> {
+impl<L: Spread, const PIXELS: usize, const COLUMNS: usize> Body
+    for RowBody<'_, L, PIXELS, COLUMNS>
+{
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let row = self.0;

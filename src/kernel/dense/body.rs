@@ -113,7 +113,10 @@ unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         }
         let block = Block {
             steps,
-            input: segment.input.first.wrapping_add(channel.wrapping_mul(segment.input.strides.channel)),
+            input: segment
+                .input
+                .first
+                .wrapping_add(channel.wrapping_mul(segment.input.strides.channel)),
             weights,
             channels,
             taps: first_tap..taps.min(first_tap + left),
