@@ -147,6 +147,9 @@ const fn signature(geometry: &Geometry) -> [u32; 2] {
     [hash as u32 & bits, (hash >> 30) as u32 & bits]
 }
 
+/// [`pack_panels`].
+pub(crate) type PackPanels = fn(&Geometry, &[Element], Range<usize>, &mut [Element]);
+
 /// Packs `range` of the layer's panels; `body` holds just these.
 pub(crate) fn pack_panels(
     geometry: &Geometry,

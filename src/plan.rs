@@ -4,7 +4,7 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
 use crate::kernel::residual::ResidualApart;
 use crate::kernel::{Caches, Entry, Kernel, Schedule};
-use crate::panels::{HEADER, PackedFormat};
+use crate::panels::{self, HEADER, PackPanels, PackedFormat};
 use crate::problem::Problem;
 use crate::problem::arithmetic::tri;
 use crate::problem::geometry::Geometry;
@@ -25,6 +25,9 @@ pub struct Plan {
     pub(crate) simplest: Problem,
     pub(crate) schedule: Schedule,
     pub(crate) entry: Entry,
+    /// What a run packs weights by, into scratch memory, if it does. A function, so that programs
+    /// without unpacked weights do without it.
+    pub(crate) pack_panels: Option<PackPanels>,
     pub(crate) format: PackedFormat,
     /// Of the layer: 1, 2 or 3.
     dimensions: usize,
@@ -65,6 +68,7 @@ impl Plan {
             simplest,
             schedule: kernel.schedule(&simplest, &options.caches, false),
             entry: kernel.entry(),
+            pack_panels: None,
             format,
             dimensions,
             residual_apart: None,
@@ -97,7 +101,9 @@ impl Plan {
     }
 
     const fn with_scratch_len(mut self) -> Result<Plan, Error> {
-        let packing = if self.packs_when_run() { self.format.len - HEADER } else { 0 };
+        let packs = self.options.unpacked && !self.schedule.kernel().reads_unpacked();
+        self.pack_panels = if packs { Some(panels::pack_panels) } else { None };
+        let packing = if packs { self.format.len - HEADER } else { 0 };
         self.scratch_len = self.schedule.scratch_len(&self.simplest).saturating_add(packing);
         let elements = self.problem.most_elements();
         if self.scratch_len > elements {
@@ -109,11 +115,6 @@ impl Plan {
     /// Whether calls bring weights in PyTorch's order.
     pub(crate) const fn takes_unpacked(&self) -> bool {
         self.options.unpacked
-    }
-
-    /// Whether a run packs weights, into the scratch memory behind that of the kernel.
-    pub(crate) const fn packs_when_run(&self) -> bool {
-        self.options.unpacked && !self.schedule.kernel().reads_unpacked()
     }
 
     /// The same plan for weights that are not packed: [`Plan::run`] then takes a slice in PyTorch's

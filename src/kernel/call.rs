@@ -18,8 +18,7 @@ pub(crate) struct Input<'a> {
     pub strides: &'a Strides,
 }
 
-/// The weights as a kernel reads them.
-#[derive(Clone, Copy)]
+/// The weights of a call.
 pub(crate) enum Weights<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [Element], first_panel: usize },
@@ -32,10 +31,12 @@ pub(crate) struct Call<'a> {
     geometry: &'a Geometry,
     isa: Isa,
     input: Input<'a>,
-    weights: Weights<'a>,
+    /// The first panel of the layer, whether or not it is held; or the first weight.
+    weights: *const Element,
+    is_packed: bool,
     bias: *const Element,
-    outputs: Outputs<'a>,
-    part: Part,
+    outputs: &'a Outputs<'a>,
+    part: &'a Part,
     scratch: *mut Element,
     borrows: PhantomData<&'a mut [Element]>,
 }
@@ -58,60 +59,41 @@ impl<'a> Call<'a> {
         input: *const Element,
         weights: Weights<'a>,
         bias: *const Element,
-        outputs: Outputs<'a>,
-        part: Part,
+        outputs: &'a Outputs<'a>,
+        part: &'a Part,
         scratch: &'a mut [Element],
     ) -> Call<'a> {
         let Problem { geometry, input: strides, .. } = problem;
-        let call = Call {
+        if cfg!(debug_assertions) {
+            assert_sound(geometry, isa, &weights, part);
+        }
+        let (weights, is_packed) = match weights {
+            Weights::Packed { panels, first_panel } => {
+                let before = first_panel * geometry.chain() * LANES_PER_PANEL;
+                (panels.as_ptr().wrapping_sub(before), true)
+            }
+            Weights::Unpacked(weights) => (weights.as_ptr(), false),
+        };
+        Call {
             geometry,
             isa,
             input: Input { first: input, strides },
             weights,
+            is_packed,
             bias,
             outputs,
             part,
             scratch: scratch.as_mut_ptr(),
             borrows: PhantomData,
-        };
-        if cfg!(debug_assertions) {
-            call.assert_sound();
         }
-        call
     }
 
-    fn assert_sound(&self) {
-        let Part { pixels, panels } = &self.part;
-        debug_assert!(self.isa.is_available());
-        debug_assert!(pixels.start <= pixels.end && pixels.end <= self.geometry.pixels());
-        debug_assert!(panels.start <= panels.end && panels.end <= panels::count(self.geometry));
-        match self.weights {
-            Weights::Packed { panels: held, first_panel } => {
-                let panel_len = self.geometry.chain() * LANES_PER_PANEL;
-                debug_assert!(first_panel <= panels.start);
-                debug_assert!(held.len() >= (panels.end - first_panel) * panel_len);
-            }
-            Weights::Unpacked(weights) => {
-                debug_assert!(weights.len() == self.geometry.chain() * self.geometry.out_channels);
-            }
-        }
-        let align = align_of::<Element>();
-        debug_assert!(self.input.first.cast::<u8>().align_offset(align) == 0);
-        debug_assert!(self.scratch.cast::<u8>().align_offset(align) == 0);
-    }
-
-    /// The same on a copy of what some pixels see of the input.
+    /// The same on a copy of the input.
     ///
     /// # Safety
-    /// `input` has the values of the call's wherever windows of `pixels` meet the input.
-    pub unsafe fn on_copy<'b>(
-        &'b self,
-        input: Input<'b>,
-        pixels: core::ops::Range<usize>,
-    ) -> Call<'b> {
-        debug_assert!(self.part.pixels.start <= pixels.start && pixels.end <= self.part.pixels.end);
-        let part = Part { pixels, panels: self.part.panels.clone() };
-        Call { input, part, ..*self }
+    /// `input` has the values of the call's wherever a window meets it for which it is used.
+    pub unsafe fn on_copy<'b>(&'b self, input: Input<'b>) -> Call<'b> {
+        Call { input, ..*self }
     }
 
     #[inline(always)]
@@ -129,25 +111,24 @@ impl<'a> Call<'a> {
         self.input
     }
 
+    /// Whether weights come in panels.
     #[inline(always)]
-    pub fn weights(&self) -> Weights<'a> {
-        self.weights
+    pub fn is_packed(&self) -> bool {
+        self.is_packed
     }
 
-    /// The packed weights of a panel of the part, and of those behind it. Of a call with unpacked
-    /// weights there are none.
+    /// The packed weights of a panel of the part, and of those behind it.
     #[inline(always)]
     pub fn panel(&self, panel: usize) -> *const Element {
-        match self.weights {
-            Weights::Packed { panels, first_panel } => {
-                let panel_len = self.geometry.chain() * LANES_PER_PANEL;
-                panels.as_ptr().wrapping_add((panel - first_panel) * panel_len)
-            }
-            Weights::Unpacked(_) => {
-                debug_assert!(false, "this kernel reads packed weights");
-                core::ptr::null()
-            }
-        }
+        debug_assert!(self.is_packed && self.part.panels.contains(&panel));
+        self.weights.wrapping_add(panel * self.geometry.chain() * LANES_PER_PANEL)
+    }
+
+    /// The weights of an output channel in PyTorch's order, and of those behind it.
+    #[inline(always)]
+    pub fn filter(&self, channel: usize) -> *const Element {
+        debug_assert!(!self.is_packed && channel < self.geometry.out_channels);
+        self.weights.wrapping_add(channel * self.geometry.chain())
     }
 
     /// A value for each output channel, or null.
@@ -157,17 +138,35 @@ impl<'a> Call<'a> {
     }
 
     #[inline(always)]
-    pub fn outputs(&self) -> &Outputs<'a> {
-        &self.outputs
+    pub fn outputs(&self) -> &'a Outputs<'a> {
+        self.outputs
     }
 
     #[inline(always)]
-    pub fn part(&self) -> &Part {
-        &self.part
+    pub fn part(&self) -> &'a Part {
+        self.part
     }
 
     #[inline(always)]
     pub fn scratch(&self) -> *mut Element {
         self.scratch
+    }
+}
+
+/// What the checks of a call have made sure of.
+fn assert_sound(geometry: &Geometry, isa: Isa, weights: &Weights, part: &Part) {
+    let Part { pixels, panels } = part;
+    debug_assert!(isa.is_available());
+    debug_assert!(pixels.start < pixels.end && pixels.end <= geometry.pixels());
+    debug_assert!(panels.start < panels.end && panels.end <= panels::count(geometry));
+    match weights {
+        Weights::Packed { panels: held, first_panel } => {
+            let panel_len = geometry.chain() * LANES_PER_PANEL;
+            debug_assert!(*first_panel <= panels.start);
+            debug_assert!(held.len() >= (panels.end - first_panel) * panel_len);
+        }
+        Weights::Unpacked(weights) => {
+            debug_assert!(weights.len() == geometry.chain() * geometry.out_channels);
+        }
     }
 }

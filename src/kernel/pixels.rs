@@ -47,19 +47,19 @@ impl Body for Walk<'_> {
         let mut first = pixels.start;
         while first < pixels.end {
             let mut end = pixels.end.min(first + schedule.pixel_block);
+            let (copied, on_copy);
+            let mut of_block = call;
             if schedule.copied_channel > 0 {
                 end = block_end(call.geometry(), schedule, first, pixels.end);
-                let strides;
-                // SAFETY: the block is one that `block_end` cut, within the call's part.
-                let copy = unsafe {
-                    let copied = copy_input(call, schedule, first..end);
-                    strides = copied.1;
-                    call.on_copy(Input { first: copied.0, strides: &strides }, first..end)
-                };
-                block(simd, &copy, first..end);
-            } else {
-                block(simd, call, first..end);
+                // SAFETY: the block is one that `block_end` cut, within the call's part; it is the
+                // only one for which the copy is used.
+                unsafe {
+                    copied = copy_input(call, schedule, first..end);
+                    on_copy = call.on_copy(Input { first: copied.0, strides: &copied.1 });
+                }
+                of_block = &on_copy;
             }
+            block(simd, of_block, first..end);
             first = end;
         }
     }

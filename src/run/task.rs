@@ -17,7 +17,8 @@ use crate::plan::Plan;
 pub(crate) struct Task<'a> {
     plan: &'a Plan,
     isa: Isa,
-    weights: Weights<'a>,
+    /// Panels, or weights in PyTorch's order, as the plan takes them.
+    weights: &'a [Element],
     input: *const Element,
     bias: *const Element,
     /// Or null.
@@ -67,7 +68,10 @@ impl<'a> Task<'a> {
         Task {
             plan,
             isa: plan.isa(),
-            weights,
+            weights: match weights {
+                Weights::Packed(packed) => packed.panels(),
+                Weights::Unpacked(weights) => weights,
+            },
             input: input.as_ptr(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual: match epilogue.residual {
@@ -101,20 +105,18 @@ impl<'a> Task<'a> {
         if part.pixels.is_empty() {
             return Ok(()); // there are no images
         }
-        let (weights, scratch) = match &self.weights {
-            Weights::Packed(packed) => {
-                (call::Weights::Packed { panels: packed.panels(), first_panel: 0 }, scratch)
-            }
-            Weights::Unpacked(weights) if plan.packs_when_run() => {
-                let panel_len = simplest.geometry.chain() * LANES_PER_PANEL;
-                let len = part.panels.len() * panel_len;
-                let Some((body, scratch)) = scratch.split_at_mut_checked(len) else {
-                    return Error::check_len(Field::Scratch, len, scratch.len());
-                };
-                panels::pack_panels(&simplest.geometry, weights, part.panels.clone(), body);
-                (call::Weights::Packed { panels: body, first_panel: part.panels.start }, scratch)
-            }
-            Weights::Unpacked(weights) => (call::Weights::Unpacked(weights), scratch),
+        let (weights, scratch) = if !plan.takes_unpacked() {
+            (call::Weights::Packed { panels: self.weights, first_panel: 0 }, scratch)
+        } else if let Some(pack_panels) = plan.pack_panels {
+            let panel_len = simplest.geometry.chain() * LANES_PER_PANEL;
+            let len = part.panels.len() * panel_len;
+            let Some((body, scratch)) = scratch.split_at_mut_checked(len) else {
+                return Error::check_len(Field::Scratch, len, scratch.len());
+            };
+            pack_panels(&simplest.geometry, self.weights, part.panels.clone(), body);
+            (call::Weights::Packed { panels: body, first_panel: part.panels.start }, scratch)
+        } else {
+            (call::Weights::Unpacked(self.weights), scratch)
         };
         let mut residual = self.residual;
         if let Some(apart) = &plan.residual_apart
@@ -127,6 +129,7 @@ impl<'a> Task<'a> {
             residual = self.output.cast_const();
         }
         let outputs = Outputs::new(&simplest.output, self.output, residual, self.activation);
+        let (outputs, part) = (&outputs, &part);
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
         unsafe {

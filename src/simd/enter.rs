@@ -82,6 +82,7 @@ pub(crate) unsafe fn enter<B: Body>(isa: Isa, body: B) {
 }
 
 #[inline(always)]
+#[allow(dead_code)] // of one lane there is nothing to check
 fn on<S: Simd, B: Body>(simd: S, isa: Isa, body: B) {
     const { assert!(S::LANES <= MOST_LANES && MOST_LANES.is_multiple_of(S::LANES)) };
     debug_assert!(S::ISA as u8 == isa as u8);

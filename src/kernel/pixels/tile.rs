@@ -1,6 +1,6 @@
 //! Pixels times output channels whose sums are held in registers, and the weights of these.
 
-use crate::kernel::call::{Call, Weights};
+use crate::kernel::call::Call;
 use crate::panels::LANES_PER_PANEL;
 use core::ops::Range;
 
@@ -26,23 +26,24 @@ impl ChannelWeights {
     pub fn of(call: &Call, panel: usize, lane: usize, channel: usize) -> ChannelWeights {
         let geometry = call.geometry();
         let (chain, taps) = (geometry.chain(), geometry.taps());
-        match call.weights() {
-            Weights::Packed { .. } => ChannelWeights {
+        if call.is_packed() {
+            ChannelWeights {
                 first: call.panel(panel).wrapping_add(lane),
                 to_output: 1,
                 to_channel: LANES_PER_PANEL,
                 to_tap: LANES_PER_PANEL,
                 channels_in_tap: true,
                 before_block: taps * LANES_PER_PANEL,
-            },
-            Weights::Unpacked(weights) => ChannelWeights {
-                first: weights.as_ptr().wrapping_add(channel * chain),
+            }
+        } else {
+            ChannelWeights {
+                first: call.filter(channel),
                 to_output: chain,
                 to_channel: taps,
                 to_tap: 1,
                 channels_in_tap: false,
                 before_block: taps,
-            },
+            }
         }
     }
 }
