@@ -4,6 +4,7 @@
 //! loops and an output into parts, and what scratch memory it needs; the file beside the folder tells
 //! its story and walks over the pixels; the rest are its loops.
 
+pub(crate) mod bodies;
 mod caches;
 pub(crate) mod call;
 mod channels;
@@ -20,6 +21,8 @@ pub(crate) use caches::Caches;
 
 use crate::problem::Problem;
 use crate::simd;
+use crate::simd::facts::Facts;
+use bodies::LoopBody;
 use call::Call;
 use fit::Fit;
 use part::{Cut, Part};
@@ -81,6 +84,13 @@ macro_rules! kernels {
                     $(Kernel::$name => {
                         Schedule::$name($module::Schedule::of(problem, caches, unpacked))
                     })*
+                }
+            }
+
+            /// The loops in which it spends its time on an instruction set.
+            pub fn loop_bodies(self, facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
+                match self {
+                    $(Kernel::$name => $module::tiling::bodies(facts, visit),)*
                 }
             }
 

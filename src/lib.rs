@@ -59,7 +59,7 @@ pub use error::{Error, Expected, Field, Found, StrideOf};
 pub use isa::Features;
 pub use isa::Isa;
 #[doc(hidden)]
-pub use kernel::Kernel;
+pub use kernel::{Kernel, bodies::LoopBody};
 pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use op::functional::{conv1d, conv2d, conv3d};
@@ -69,3 +69,5 @@ pub use problem::strides::{Layout, Strides};
 pub use run::output::OutputElement;
 pub use run::tiles::{Job, Refused, Tile, Tiles};
 pub use run::weights::{PackedWeights, Weights};
+#[doc(hidden)]
+pub use simd::facts::Facts;

@@ -1,6 +1,7 @@
 //! Vectors of `f32`: the few operations that kernels are made of, each with its exact meaning.
 
 mod enter;
+pub(crate) mod facts;
 mod scalar;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
@@ -30,6 +31,7 @@ mod portable;
 pub(crate) use enter::enter;
 
 use crate::isa::Isa;
+use facts::Facts;
 
 /// Whether the target may have vectors. Where it has not, tables that lie on the stack are small.
 pub(crate) const HAS_VECTORS: bool = cfg!(any(
@@ -58,16 +60,11 @@ pub(crate) trait Body {
 /// touch no byte of the others.
 pub(crate) trait Simd: Copy {
     /// Which one it is.
-    #[allow(dead_code)] // a build for one path has nothing to tell apart
     const ISA: Isa;
+    /// What it has.
+    const FACTS: Facts = Facts::of(Self::ISA);
     /// `f32` to a vector; divides [`MOST_LANES`].
-    const LANES: usize;
-    /// Vectors that its registers hold.
-    const REGISTERS: usize;
-    /// Whether a multiply-add is an instruction.
-    const FUSES: bool = true;
-    /// Whether a multiply-add takes any one lane of `x` for all.
-    const TAKES_A_LANE: bool = false;
+    const LANES: usize = Self::FACTS.lanes;
 
     /// A vector.
     type V: Copy;

@@ -11,126 +11,41 @@ mod listing;
 mod support;
 
 use listing::{Function, Loop};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
+use tapwise::{Facts, Isa, Kernel, LoopBody};
 
-/// A body that is compiled for tiles of one size.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kernel {
-    /// Vectors of output channels, pixels.
-    Dense(usize, usize),
-    /// Depthwise, full vectors: pixels; columns of the window that share their input, or 0.
-    Channels(usize, usize),
-    /// Output channels, vectors of pixels.
-    Pixels(usize, usize),
-    /// Tiles of 1, 2, 4 and up to so many vectors of pixels.
-    Planes(usize),
+/// All kernels' loops on an instruction set; a kernel without one would not be looked at.
+fn bodies(isa: Isa) -> Vec<(Kernel, LoopBody)> {
+    let mut bodies = Vec::new();
+    for kernel in Kernel::ALL {
+        let before = bodies.len();
+        kernel.loop_bodies(Facts::of(isa), &mut |body| bodies.push((kernel, body)));
+        assert!(bodies.len() > before, "{}: no loops to look at", kernel.name());
+    }
+    bodies
 }
 
-/// An instruction set, and the sizes of its tiles as its source states them.
-struct Isa {
-    name: &'static str,
-    source: &'static str,
+/// Whether a function, whose name is mangled by version 0 of Rust's scheme, is that of the loop.
+fn is_of(symbol: &str, body: &LoopBody) -> bool {
+    let Some((_, mut rest)) = symbol.split_once("6kernel") else { return false };
+    for name in body.types {
+        match rest.split_once(&format!("{}{name}", name.len())) {
+            Some((_, behind)) => rest = behind,
+            None => return false,
+        }
+    }
+    let expected: Vec<usize> = match body.sizes {
+        [(_, 0), _] => Vec::new(),
+        sizes => sizes.map(|(_, size)| size).to_vec(),
+    };
+    numbers(rest) == expected
 }
 
-const ISAS: [Isa; 2] = [
-    Isa { name: "avx2", source: include_str!("../src/simd/avx2.rs") },
-    Isa { name: "avx512", source: include_str!("../src/simd/avx512.rs") },
-];
-
-impl Isa {
-    /// The numbers of a constant.
-    fn numbers(&self, constant: &str) -> Vec<usize> {
-        let start = format!("const {constant}: ");
-        let line = self.source.lines().find_map(|line| line.trim().strip_prefix(&start));
-        let value = line.unwrap_or_else(|| panic!("{}: no {constant}", self.name));
-        let value = value.split_once("= ").unwrap().1;
-        value.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
-    }
-
-    fn number(&self, constant: &str) -> usize {
-        self.numbers(constant)[0]
-    }
-
-    /// The bodies that tiles of this instruction set enter.
-    fn kernels(&self) -> Vec<Kernel> {
-        let mut kernels = Vec::new();
-        let tile_pixels = self.numbers("TILE_PIXELS");
-        assert_eq!(tile_pixels.len(), self.number("TILE_VECTORS"));
-        for (vectors, most) in (1..).zip(tile_pixels) {
-            kernels.extend((1..=most).map(|pixels| Kernel::Dense(vectors, pixels)));
-        }
-        kernels.extend((1..=8).map(|pixels| Kernel::Channels(pixels, 0)));
-        for columns in [3, 5] {
-            kernels.extend((4..=8).map(|pixels| Kernel::Channels(pixels, columns)));
-        }
-        for channels in [1, 2, 4, 6, 8] {
-            let most = match channels {
-                1 => self.number("PIXEL_VECTORS_DEPTHWISE"),
-                _ if channels <= self.number("PIXEL_CHANNELS") => self.number("PIXEL_VECTORS"),
-                _ => 0,
-            };
-            let bodies = [1, 2, 3, 4, 6, 8].into_iter().filter(|vectors| *vectors <= most);
-            kernels.extend(bodies.map(|vectors| Kernel::Pixels(channels, vectors)));
-        }
-        kernels.push(Kernel::Planes(self.number("PIXEL_VECTORS_DEPTHWISE")));
-        kernels
-    }
-}
-
-impl Kernel {
-    /// From the name of a function, as version 0 of Rust's scheme mangles it.
-    fn of(symbol: &str) -> Option<Kernel> {
-        let (_, kernel) = symbol.split_once("6kernel")?;
-        let (path, arguments) = kernel.split_once("4Body")?;
-        let constants = match path {
-            "8channels" => arguments.split_once("9Adjoining")?.1,
-            _ => arguments,
-        };
-        match (path, &numbers(constants)[..]) {
-            ("5dense4body", &[vectors, pixels]) => Some(Kernel::Dense(vectors, pixels)),
-            ("8channels", &[pixels, columns]) => Some(Kernel::Channels(pixels, columns)),
-            ("6pixels", &[channels, vectors]) => Some(Kernel::Pixels(channels, vectors)),
-            ("6planes", &[]) => Some(Kernel::Planes(8)),
-            _ => None,
-        }
-    }
-
-    /// The multiply-adds of a step.
-    fn multiply_adds(&self) -> usize {
-        match *self {
-            Kernel::Dense(a, b) | Kernel::Pixels(a, b) => a * b,
-            Kernel::Channels(pixels, columns) => pixels * columns.max(1),
-            Kernel::Planes(vectors) => vectors,
-        }
-    }
-
-    /// Those of the steps for what is left over.
-    fn multiply_adds_left(&self) -> Vec<usize> {
-        match *self {
-            Kernel::Channels(pixels, columns) if columns > 0 => vec![pixels],
-            Kernel::Planes(_) => vec![4, 2],
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl fmt::Display for Kernel {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Kernel::Dense(vectors, pixels) => {
-                write!(f, "dense, {vectors} vectors x {pixels} pixels")
-            }
-            Kernel::Channels(pixels, 0) => write!(f, "channels, {pixels} pixels"),
-            Kernel::Channels(pixels, columns) => {
-                write!(f, "channels, {pixels} pixels, {columns} columns")
-            }
-            Kernel::Pixels(channels, vectors) => {
-                write!(f, "pixels, {channels} channels x {vectors} vectors")
-            }
-            Kernel::Planes(vectors) => write!(f, "planes, up to {vectors} vectors"),
-        }
-    }
+fn name(kernel: Kernel, body: &LoopBody) -> String {
+    let sizes = body.sizes.iter().filter(|(_, size)| *size > 0);
+    let sizes: Vec<String> = sizes.map(|(what, size)| format!(" {size} {what}")).collect();
+    let comma = if sizes.is_empty() { "" } else { "," };
+    format!("{}{comma}{}", kernel.name(), sizes.join(" x"))
 }
 
 /// The constants that follow each other in a mangled name; the second may refer to the first.
@@ -156,25 +71,46 @@ fn sums_stay_in_registers() {
     let text = std::fs::read_to_string(path).unwrap();
     let functions = listing::functions(&text);
     let mut faults = no_calls(&functions);
-    for isa in &ISAS {
-        let entry = format!("enter_{}", isa.name);
-        let bodies: BTreeMap<Kernel, &Function> = functions
-            .iter()
-            .filter(|function| function.symbol.contains(&entry))
-            .filter_map(|function| Some((Kernel::of(function.symbol)?, function)))
-            .collect();
-        for kernel in isa.kernels() {
-            let found = match bodies.get(&kernel) {
-                Some(function) => check(&kernel, function),
+    for isa in [Isa::Avx2, Isa::Avx512] {
+        let entry = format!("enter_{}", isa.name());
+        let of_isa = functions.iter().filter(|function| function.symbol.contains(&entry));
+        let of_isa: Vec<&Function> = of_isa.collect();
+        for (kernel, body) in bodies(isa) {
+            let name = name(kernel, &body);
+            let found = match of_isa.iter().find(|function| is_of(function.symbol, &body)) {
+                Some(function) => check(&body, function),
                 None => Err("is not in the listing".into()),
             };
             match found {
-                Ok(summary) => eprintln!("{:<7} {kernel}: {summary}", isa.name),
-                Err(fault) => faults.push(format!("{} {kernel}: {fault}", isa.name)),
+                Ok(summary) => eprintln!("{:<7} {name}: {summary}", isa.name()),
+                Err(fault) => faults.push(format!("{} {name}: {fault}", isa.name())),
             }
         }
     }
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Writes the loops on NEON for `.ci/mca`: what they are, their multiply-adds, and the name of their
+/// function as a regular expression.
+#[test]
+fn loops_on_neon() {
+    let Ok(path) = std::env::var("TAPWISE_LOOPS") else {
+        return support::say("SKIPPED: no file for a list in TAPWISE_LOOPS (.ci/mca names one)");
+    };
+    let mut lines = String::new();
+    for (kernel, body) in bodies(Isa::Neon) {
+        let types = body.types.iter().map(|name| format!("{}{name}", name.len()));
+        let mut symbol = types.collect::<Vec<String>>().join(".*");
+        if body.sizes[0].1 > 0 {
+            let [first, second] = body.sizes.map(|(_, size)| size);
+            // A number that is the one before is referred to.
+            let second =
+                if first == second { "B[^_]*_".to_owned() } else { format!("j{second:x}_") };
+            symbol += &format!("Kj{first:x}_K{second}E");
+        }
+        lines += &format!("{}:{}:{symbol}\n", name(kernel, &body), body.multiply_adds);
+    }
+    std::fs::write(path, lines).unwrap();
 }
 
 /// Functions that enable an instruction set call no intrinsic and no wrapper of one.
@@ -197,8 +133,9 @@ fn no_calls(functions: &[Function]) -> Vec<String> {
 }
 
 /// Looks at the innermost loops that multiply and add vectors.
-fn check(kernel: &Kernel, function: &Function) -> Result<String, String> {
-    let (wanted, left) = (kernel.multiply_adds(), kernel.multiply_adds_left());
+fn check(body: &LoopBody, function: &Function) -> Result<String, String> {
+    let wanted = body.multiply_adds;
+    let left: Vec<usize> = body.multiply_adds_left.into_iter().filter(|n| *n > 0).collect();
     let sizes = [&left[..], &[wanted]].concat();
     let loops = function.innermost_loops_with(Function::is_multiply_add);
     let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();

@@ -30,7 +30,7 @@ mod row;
 pub(super) mod schedule;
 mod shared;
 mod spread;
-mod tiling;
+pub(super) mod tiling;
 
 pub(super) use schedule::Schedule;
 
@@ -160,7 +160,7 @@ impl Vectors<'_> {
         let group = first
             .wrapping_add(group * geometry.in_per_group * strides.channel)
             .wrapping_add(row.pixel.image * strides.batch);
-        let tiles = row.count.div_ceil(most_pixels::<S>());
+        let tiles = row.count.div_ceil(most_pixels(S::FACTS));
         let (pixels, larger) = divide(row.count, tiles);
         let mut in_row = TilesInRow {
             vectors: self,

@@ -29,7 +29,7 @@ pub(super) mod schedule;
 mod steps;
 mod sums;
 mod tile;
-mod tiling;
+pub(super) mod tiling;
 
 pub(super) use schedule::Schedule;
 
@@ -95,12 +95,12 @@ impl Body for Walk<'_> {
                     ((end_panel - first_of_group) * LANES_PER_PANEL).min(out_per_group);
                 while channel < end_channel {
                     // A tile is whole panels, or it stays within one.
-                    let within = if most_vectors::<S>() * S::LANES > LANES_PER_PANEL {
+                    let within = if most_vectors(S::FACTS) * S::LANES > LANES_PER_PANEL {
                         end_channel - channel
                     } else {
                         (end_channel - channel).min(LANES_PER_PANEL - channel % LANES_PER_PANEL)
                     };
-                    let vectors = even_piece(within.div_ceil(S::LANES), most_vectors::<S>());
+                    let vectors = even_piece(within.div_ceil(S::LANES), most_vectors(S::FACTS));
                     let count = (vectors * S::LANES).min(within);
                     let channels = TileChannels { group, first: channel, count, vectors };
                     self.segments(simd, first_pixel..end, &channels, &steps);
@@ -159,7 +159,7 @@ impl Walk<'_> {
         let sees_first = panel == call.part().panels.start;
         let taps = geometry.taps();
         // The weights of narrow tiles take less of the cache.
-        let narrow = most_vectors::<S>() * S::LANES <= WIDEST_TILE / 2;
+        let narrow = most_vectors(S::FACTS) * S::LANES <= WIDEST_TILE / 2;
         let most = if narrow { 2 * schedule.segment } else { schedule.segment };
         let mut first = 0;
         while first < units {
@@ -190,7 +190,7 @@ impl Walk<'_> {
         channel_offset: usize,
     ) {
         let geometry = segment.geometry;
-        let most = most_pixels::<S>(vectors);
+        let most = most_pixels(S::FACTS, vectors);
         let mut done = 0;
         let mut columns = 0..0;
         while columns.end < geometry.output[2] {

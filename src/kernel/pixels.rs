@@ -19,7 +19,7 @@ mod body;
 mod copy;
 pub(super) mod schedule;
 mod tile;
-mod tiling;
+pub(super) mod tiling;
 
 pub(super) use schedule::Schedule;
 
@@ -76,7 +76,7 @@ fn block<S: Simd>(simd: S, call: &Call, pixels: Range<usize>) {
         while channel < first + count {
             let (group, _) = divide(channel, out_per_group);
             let left = (first + count).min((group + 1) * out_per_group) - channel;
-            let count = match left.min(most_channels::<S>()) {
+            let count = match left.min(most_channels(S::FACTS)) {
                 1 => 1,
                 2 | 3 => 2,
                 4 | 5 => 4,
@@ -108,7 +108,7 @@ impl TileChannels<'_> {
             let mut below = 1;
             if stacked && row.count == geometry.output[2] && whole_rows.contains(&row.pixel.at[1]) {
                 let most = (whole_rows.end - row.pixel.at[1]).min(1 + rows.whole_rows(geometry));
-                below = some_vectors(most, most_vectors::<S>(1));
+                below = some_vectors(most, most_vectors(S::FACTS, 1));
                 rows.skip(geometry, below - 1);
             }
             self.row(simd, &row, below);
@@ -141,7 +141,7 @@ impl TileChannels<'_> {
             offset: row.pixel.output_offset(to) + self.first * to.channel,
             taps: [taps_inside(geometry, 0, start[0]), taps_inside(geometry, 1, start[1])],
         };
-        let most = most_vectors::<S>(self.count);
+        let most = most_vectors(S::FACTS, self.count);
         if below > 1 {
             tile.vector = VectorStep {
                 pixels: 0,

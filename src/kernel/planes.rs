@@ -21,7 +21,7 @@ mod chains;
 mod copy;
 mod piece;
 pub(super) mod schedule;
-mod tiling;
+pub(super) mod tiling;
 
 pub(super) use schedule::Schedule;
 

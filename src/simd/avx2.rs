@@ -41,8 +41,6 @@ macro_rules! proven {
 
 impl Simd for Avx2 {
     const ISA: Isa = Isa::Avx2;
-    const LANES: usize = 8;
-    const REGISTERS: usize = 16;
 
     type V = __m256;
     type Index = __m256i;

@@ -35,8 +35,6 @@ macro_rules! proven {
 
 impl Simd for Avx512 {
     const ISA: Isa = Isa::Avx512;
-    const LANES: usize = 16;
-    const REGISTERS: usize = 32;
 
     type V = __m512;
     type Index = __m512i;

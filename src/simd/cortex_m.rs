@@ -41,4 +41,4 @@ impl CortexM {
     }
 }
 
-one_lane!(CortexM, Scalar, fuses: true);
+one_lane!(CortexM, Scalar);

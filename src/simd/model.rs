@@ -28,12 +28,9 @@ fn lanes<const LANES: usize>(of: impl Fn(usize) -> f32) -> [f32; LANES] {
 }
 
 macro_rules! model {
-    ($name:ident, $lanes:literal, takes_a_lane: $takes:literal) => {
+    ($name:ident, $lanes:literal) => {
         impl Simd for $name {
             const ISA: Isa = Isa::$name;
-            const LANES: usize = $lanes;
-            const REGISTERS: usize = 32;
-            const TAKES_A_LANE: bool = $takes;
 
             type V = [f32; $lanes];
             type Index = [usize; $lanes];
@@ -164,5 +161,5 @@ macro_rules! model {
     };
 }
 
-model!(FourLanes, 4, takes_a_lane: true);
-model!(SixteenLanes, 16, takes_a_lane: false);
+model!(FourLanes, 4);
+model!(SixteenLanes, 16);

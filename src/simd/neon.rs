@@ -28,9 +28,6 @@ fn select(mask: uint32x4_t, then: float32x4_t, otherwise: float32x4_t) -> float3
 
 impl Simd for Neon {
     const ISA: Isa = Isa::Neon;
-    const LANES: usize = 4;
-    const REGISTERS: usize = 32;
-    const TAKES_A_LANE: bool = true;
 
     type V = float32x4_t;
     type Index = uint8x16_t;

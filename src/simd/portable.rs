@@ -102,9 +102,6 @@ fn fma_lane_by_lane([x, w, acc]: &[f32x8; 3]) -> f32x8 {
 
 impl Simd for Portable {
     const ISA: Isa = Isa::Portable;
-    const LANES: usize = 8;
-    const REGISTERS: usize = 8;
-    const FUSES: bool = false;
 
     type V = f32x8;
     type Index = [u32; 8];

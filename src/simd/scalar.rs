@@ -71,12 +71,9 @@ impl ScalarSoft {
 
 /// The operations on one `f32`, for a type with `fma` and `enter`.
 macro_rules! one_lane {
-    ($name:ident, $isa:ident, fuses: $fuses:literal) => {
+    ($name:ident, $isa:ident) => {
         impl Simd for $name {
             const ISA: Isa = Isa::$isa;
-            const LANES: usize = 1;
-            const REGISTERS: usize = 16;
-            const FUSES: bool = $fuses;
 
             type V = f32;
             type Index = ();
@@ -191,9 +188,9 @@ macro_rules! one_lane {
 #[allow(unused_imports)] // microcontrollers use it
 pub(super) use one_lane;
 
-one_lane!(ScalarSoft, ScalarSoft, fuses: false);
+one_lane!(ScalarSoft, ScalarSoft);
 #[cfg(any(
     all(target_arch = "x86_64", target_feature = "sse2"),
     all(target_arch = "aarch64", target_feature = "neon")
 ))]
-one_lane!(ScalarFma, Scalar, fuses: true);
+one_lane!(ScalarFma, Scalar);

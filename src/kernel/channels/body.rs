@@ -25,9 +25,9 @@ impl<L: Spread> TilesInRow<'_, L> {
         }
         match self.pixels {
             1 => simd.enter(RowBody::<L, 1, 0>(self)),
-            _ if most_pixels::<S>() <= 1 => no_body(),
+            _ if most_pixels(S::FACTS) <= 1 => no_body(),
             2 => simd.enter(RowBody::<L, 2, 0>(self)),
-            _ if most_pixels::<S>() <= 2 => no_body(),
+            _ if most_pixels(S::FACTS) <= 2 => no_body(),
             3 => simd.enter(RowBody::<L, 3, 0>(self)),
             4 => simd.enter(RowBody::<L, 4, 0>(self)),
             5 => simd.enter(RowBody::<L, 5, 0>(self)),

@@ -1,12 +1,33 @@
 //! How large the tiles of an instruction set are.
 
-use crate::simd::{HAS_VECTORS, Simd};
+use crate::kernel::bodies::LoopBody;
+use crate::simd::HAS_VECTORS;
+use crate::simd::facts::Facts;
 
 /// The most neighbouring pixels of a row in a tile.
-pub(super) const fn most_pixels<S: Simd>() -> usize {
-    match S::LANES {
-        1 if S::FUSES && HAS_VECTORS => 2,
+pub(super) const fn most_pixels(facts: Facts) -> usize {
+    match facts.lanes {
+        1 if facts.fuses && HAS_VECTORS => 2,
         1 => 1,
         _ => 8,
+    }
+}
+
+/// The columns of a window that share their input, and the least pixels of a tile for which they do.
+pub(super) const SHARED_COLUMNS: [usize; 2] = [3, 5];
+pub(super) const LEAST_SHARING: usize = 4;
+
+/// The bodies that tiles of full vectors of a depthwise layer enter.
+pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
+    for columns in [0].into_iter().chain(SHARED_COLUMNS) {
+        let least = if columns > 0 { LEAST_SHARING } else { 1 };
+        for pixels in least..=most_pixels(facts) {
+            visit(LoopBody {
+                types: &["channels", "body", "RowBody", "spread", "Adjoining"],
+                sizes: [("pixels", pixels), ("columns", columns)],
+                multiply_adds: pixels * columns.max(1),
+                multiply_adds_left: [if columns > 0 { pixels } else { 0 }, 0],
+            });
+        }
     }
 }

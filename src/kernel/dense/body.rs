@@ -15,21 +15,21 @@ use core::ops::Range;
 /// that the walk cuts.
 #[inline(always)]
 pub(super) fn enter_tile<S: Simd>(simd: S, tile: &DenseTile, vectors: usize, pixels: usize) {
-    debug_assert!(0 < vectors && vectors <= most_vectors::<S>());
-    debug_assert!(0 < pixels && pixels <= most_pixels::<S>(vectors));
+    debug_assert!(0 < vectors && vectors <= most_vectors(S::FACTS));
+    debug_assert!(0 < pixels && pixels <= most_pixels(S::FACTS, vectors));
     macro_rules! with_pixels {
         ($vectors:literal) => {
             match pixels {
                 1 => simd.enter(TileBody::<$vectors, 1>(tile)),
-                _ if most_pixels::<S>($vectors) <= 1 => no_body(),
+                _ if most_pixels(S::FACTS, $vectors) <= 1 => no_body(),
                 2 => simd.enter(TileBody::<$vectors, 2>(tile)),
-                _ if most_pixels::<S>($vectors) <= 2 => no_body(),
+                _ if most_pixels(S::FACTS, $vectors) <= 2 => no_body(),
                 3 => simd.enter(TileBody::<$vectors, 3>(tile)),
                 4 => simd.enter(TileBody::<$vectors, 4>(tile)),
                 5 => simd.enter(TileBody::<$vectors, 5>(tile)),
-                _ if most_pixels::<S>($vectors) <= 5 => no_body(),
+                _ if most_pixels(S::FACTS, $vectors) <= 5 => no_body(),
                 6 => simd.enter(TileBody::<$vectors, 6>(tile)),
-                _ if most_pixels::<S>($vectors) <= 6 => no_body(),
+                _ if most_pixels(S::FACTS, $vectors) <= 6 => no_body(),
                 7 => simd.enter(TileBody::<$vectors, 7>(tile)),
                 8 => simd.enter(TileBody::<$vectors, 8>(tile)),
                 _ => no_body(),
@@ -38,11 +38,11 @@ pub(super) fn enter_tile<S: Simd>(simd: S, tile: &DenseTile, vectors: usize, pix
     }
     if vectors == 1 {
         with_pixels!(1);
-    } else if most_vectors::<S>() >= 2 && vectors == 2 {
+    } else if most_vectors(S::FACTS) >= 2 && vectors == 2 {
         with_pixels!(2);
-    } else if most_vectors::<S>() >= 3 && vectors == 3 {
+    } else if most_vectors(S::FACTS) >= 3 && vectors == 3 {
         with_pixels!(3);
-    } else if most_vectors::<S>() >= 4 && vectors == 4 {
+    } else if most_vectors(S::FACTS) >= 4 && vectors == 4 {
         with_pixels!(4);
     } else {
         no_body();
@@ -286,7 +286,7 @@ impl StepRun<'_> {
                 let count = if left < self.at_once { left } else { self.at_once };
                 let mut offsets = row;
                 let end = offsets.wrapping_add(count);
-                if S::TAKES_A_LANE && !MASKED && self.in_fours {
+                if S::FACTS.takes_a_lane && !MASKED && self.in_fours {
                     let end = offsets.wrapping_add(count - count % 4);
                     while offsets < end {
                         // SAFETY: as below, for four steps whose inputs adjoin.

@@ -24,19 +24,19 @@ impl PixelTile<'_> {
     #[inline(always)]
     pub fn enter<S: Simd>(&self, simd: S, vectors: usize) {
         let count = self.channels.count;
-        debug_assert!(0 < vectors && vectors <= most_vectors::<S>(count));
-        debug_assert!(count <= most_channels::<S>());
+        debug_assert!(0 < vectors && vectors <= most_vectors(S::FACTS, count));
+        debug_assert!(count <= most_channels(S::FACTS));
         macro_rules! with_vectors {
             ($channels:literal) => {
                 match vectors {
                     1 => simd.enter(TileBody::<$channels, 1>(self)),
-                    _ if most_vectors::<S>($channels) <= 1 => no_body(),
+                    _ if most_vectors(S::FACTS, $channels) <= 1 => no_body(),
                     2 => simd.enter(TileBody::<$channels, 2>(self)),
-                    _ if most_vectors::<S>($channels) <= 2 => no_body(),
+                    _ if most_vectors(S::FACTS, $channels) <= 2 => no_body(),
                     3 => simd.enter(TileBody::<$channels, 3>(self)),
-                    _ if most_vectors::<S>($channels) <= 3 => no_body(),
+                    _ if most_vectors(S::FACTS, $channels) <= 3 => no_body(),
                     4 => simd.enter(TileBody::<$channels, 4>(self)),
-                    _ if most_vectors::<S>($channels) <= 4 => no_body(),
+                    _ if most_vectors(S::FACTS, $channels) <= 4 => no_body(),
                     // Many vectors have one channel.
                     6 => simd.enter(TileBody::<1, 6>(self)),
                     8 => simd.enter(TileBody::<1, 8>(self)),
@@ -46,12 +46,12 @@ impl PixelTile<'_> {
         }
         match count {
             1 => with_vectors!(1),
-            _ if most_channels::<S>() <= 1 => no_body(),
+            _ if most_channels(S::FACTS) <= 1 => no_body(),
             2 => with_vectors!(2),
             4 => with_vectors!(4),
-            _ if most_channels::<S>() <= 4 => no_body(),
+            _ if most_channels(S::FACTS) <= 4 => no_body(),
             6 => with_vectors!(6),
-            _ if most_channels::<S>() <= 6 => no_body(),
+            _ if most_channels(S::FACTS) <= 6 => no_body(),
             8 => with_vectors!(8),
             _ => no_body(),
         }

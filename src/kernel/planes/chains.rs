@@ -31,7 +31,7 @@ impl Body for ChainsBody<'_> {
         let outputs = call.outputs();
         let plain = outputs.strides().pixel == 1 && !outputs.have_residual();
         // A short row has too few independent sums to keep a machine busy.
-        if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors::<S>() {
+        if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors(S::FACTS) {
             for row in 0..rows {
                 chains.row(simd, row);
             }
@@ -145,7 +145,7 @@ impl Chains<'_> {
             // SAFETY: outputs of the call's part, of which scratch memory holds the copy; or room
             // behind it.
             done += unsafe {
-                match (line.vectors - done).min(most_vectors::<S>()) {
+                match (line.vectors - done).min(most_vectors(S::FACTS)) {
                     8.. => self.tile::<S, 8>(simd, line, done),
                     4.. => self.tile::<S, 4>(simd, line, done),
                     2.. => self.tile::<S, 2>(simd, line, done),

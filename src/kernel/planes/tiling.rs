@@ -1,13 +1,26 @@
 //! How large the tiles of an instruction set are.
 
-use crate::simd::{HAS_VECTORS, Simd};
+use crate::kernel::bodies::LoopBody;
+use crate::simd::HAS_VECTORS;
+use crate::simd::facts::Facts;
 
 /// The most vectors of pixels of a tile: 1, 2, 4 or 8.
-pub(super) const fn most_vectors<S: Simd>() -> usize {
-    match S::LANES {
-        1 if S::FUSES && HAS_VECTORS => 2,
+pub(super) const fn most_vectors(facts: Facts) -> usize {
+    match facts.lanes {
+        1 if facts.fuses && HAS_VECTORS => 2,
         1 => 1,
-        _ if S::FUSES => 8,
+        _ if facts.fuses => 8,
         _ => 4,
     }
+}
+
+/// The body that all tiles enter.
+pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
+    let most = most_vectors(facts);
+    visit(LoopBody {
+        types: &["planes", "chains", "ChainsBody"],
+        sizes: [("vectors", 0), ("", 0)],
+        multiply_adds: most,
+        multiply_adds_left: [most / 2, most / 4],
+    });
 }
