@@ -1,7 +1,7 @@
 //! One layer on the threads of rayon: the same bits as on one.
 //!
 //! ```text
-//! cargo run --release --example rayon
+//! cargo run --release --manifest-path examples/rayon/Cargo.toml
 //! ```
 
 use rayon::prelude::*;
