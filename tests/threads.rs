@@ -1,5 +1,6 @@
-//! Threads that compute tiles at the same time: the bits are those of the plain loops. `.ci/threads`
-//! runs this under ThreadSanitizer, which finds tiles that touch each other's elements.
+//! Threads that compute tiles at the same time: the bits are those of the plain loops, and the shares
+//! are about equal. `.ci/threads` runs this under ThreadSanitizer, which finds tiles that touch each
+//! other's elements.
 
 mod support;
 
@@ -96,6 +97,55 @@ fn tiles_at_the_same_time() {
     let all = [("Nchw", "dense"), ("Nchw", "pixels"), ("Nchw", "planes")];
     let all = all.into_iter().chain([("Nhwc", "channels"), ("Nhwc", "dense")]);
     assert!(all.map(|(layout, kernel)| (layout.to_owned(), kernel)).eq(kernels));
+}
+
+/// Cut for threads, the output falls into about equal shares, and the tiles are as many as they say.
+#[test]
+fn tiles_of_equal_work() {
+    let many_rows = [
+        Layer::new(2, [3, 20], [1, 50, 6], [1, 1, 1]),
+        Layer::new(3, [3, 20], [6, 10, 5], [1, 1, 1]),
+        Layer { groups: 24, ..Layer::new(2, [24, 24], [1, 50, 6], [1, 3, 3]) },
+        Layer::new(1, [8, 16], [1, 1, 500], [1, 1, 1]),
+        // More weights than input: panels are cut first.
+        Layer::new(2, [40, 320], [1, 20, 3], [1, 3, 3]),
+    ];
+    for layer in many_rows {
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let plan = layer.plan(layout).unwrap();
+            let (x, w) = (fill(plan.input_len(), 1), fill(plan.weights_len(), 2));
+            let mut packed = vec![POISON; plan.packed_len()];
+            let packed = plan.pack(&w, &mut packed).unwrap();
+            let mut scratch = vec![POISON; plan.scratch_len()];
+            // What a tile writes, and how many there are.
+            let mut written = |count: usize, which: usize| {
+                let mut y = vec![POISON; plan.output_len()];
+                let mut job = plan.job(&x, packed, Epilogue::new(), &mut y).unwrap();
+                let mut tiles = job.tiles(count);
+                let len = tiles.len();
+                for left in (len - which..=len).rev() {
+                    assert_eq!((tiles.len(), tiles.size_hint()), (left, (left, Some(left))));
+                    let tile = tiles.next().unwrap();
+                    if left == len - which {
+                        tile.run(&mut scratch).unwrap();
+                    }
+                }
+                let left = len - which - 1;
+                assert_eq!((tiles.len(), tiles.size_hint()), (left, (left, Some(left))));
+                assert_eq!(tiles.count(), left);
+                (y.iter().filter(|value| value.to_bits() != POISON.to_bits()).count(), len)
+            };
+            for count in 2..=16 {
+                let (_, len) = written(count, 0);
+                assert!(len <= count && len > count / 2, "{layer:?} {layout:?}: {len} of {count}");
+                let shares: Vec<usize> = (0..len).map(|which| written(count, which).0).collect();
+                assert_eq!(shares.iter().sum::<usize>(), plan.output_len());
+                let most = 2 * plan.output_len() / len;
+                let fair = shares.iter().all(|share| (1..=most).contains(share));
+                assert!(fair, "{layer:?} {layout:?} in {count}: {shares:?}");
+            }
+        }
+    }
 }
 
 /// One plan, one blob of weights and one input serve jobs that run at the same time.
