@@ -5,7 +5,7 @@ mod support;
 use std::mem::MaybeUninit;
 use support::{POISON, bits, fill};
 use tapwise::{
-    CHANNEL_BLOCK, Conv2d, Epilogue, Error, Expected, Field, Found, Layout, OutputElement,
+    CHANNEL_BLOCK, Conv1d, Conv2d, Epilogue, Error, Expected, Field, Found, Layout, OutputElement,
     PackedWeights, Plan, Weights, conv1d, conv2d, conv3d,
 };
 
@@ -266,6 +266,36 @@ fn packed_weights_of_another_layer() {
         assert_eq!(parts(error), expected);
         let error = other.run(&x, packed, Epilogue::new(), &mut scratch, &mut y).unwrap_err();
         assert_eq!(parts(error), expected);
+        assert!(is_untouched(&y));
+    }
+}
+
+/// A layer whose signature is that of another one, by chance: its weights are still refused, for
+/// they are fewer.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn packed_weights_with_the_signature_of_another_layer() {
+    const TAPS: usize = 0x0039_731b_d145_d88a; // found by search
+    let small = Conv2d::new(8, 2, [3, 3]).plan(Layout::Nhwc, 1, [3, 3]).unwrap();
+    let mut blob = vec![0.0; small.packed_len()];
+    let packed = small.pack(&fill(small.weights_len(), 2), &mut blob).unwrap();
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        // One element, and all taps but one on padding.
+        let large = Conv1d::new(1, 1, [TAPS]).padding_sides([TAPS - 1], [0]);
+        let large = large.plan(layout, 1, [1]).unwrap();
+        assert_eq!((large.input_len(), large.output_len()), (1, 1));
+        let found = Found::Count(small.packed_len());
+        let expected = (Field::Packed, Expected::AtLeast(16 + 16 * TAPS), found);
+        assert_eq!(
+            parts(PackedWeights::from_slice(&large, packed.as_slice()).unwrap_err()),
+            expected
+        );
+        let (x, mut y) = ([1.0], [POISON]);
+        let error = large.job(&x, packed, Epilogue::new(), &mut y).err();
+        assert_eq!(error.map(parts), Some(expected));
+        let mut scratch = vec![POISON; large.scratch_len()];
+        let error = large.run(&x, packed, Epilogue::new(), &mut scratch, &mut y).err();
+        assert_eq!(error.map(parts), Some(expected));
         assert!(is_untouched(&y));
     }
 }

@@ -227,6 +227,34 @@ fn strides_that_are_never_taken() {
     }
 }
 
+/// A plan tells the strides that were asked for, those that are never taken included.
+#[test]
+fn plans_tell_their_strides() {
+    let layer = Layer::new(3, [1, 1], [1, 1, 1], [1, 1, 1]);
+    let wide = Layer { batch: 2, ..Layer::new(3, [3, 20], [4, 5, 6], [1, 1, 1]) };
+    let dense = |layout, channels| match layout {
+        Layout::Nchw => named([120 * channels, 120, 30, 6, 1]),
+        Layout::Nhwc => named([120 * channels, 1, 30 * channels, 6 * channels, channels]),
+    };
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let plan = wide.plan(layout).unwrap();
+        assert_eq!(plan.input_strides(), dense(layout, 3));
+        assert_eq!(plan.output_strides(), dense(layout, 20));
+        let [inputs, outputs] = [named([5000, 1, 3, 100, 12]), named([5001, 2, 40, 161, 810])];
+        let plan = plan.with_input_strides(inputs).unwrap().with_output_strides(outputs).unwrap();
+        assert_eq!((plan.input_strides(), plan.output_strides()), (inputs, outputs));
+
+        let plan = layer.plan(layout).unwrap();
+        assert_eq!(plan.input_strides(), named([1; 5]));
+        let [inputs, outputs] = [named([7, 0, usize::MAX, 5, 3]), named([0, 9, 2, 4, usize::MAX])];
+        let plan = plan.with_input_strides(inputs).unwrap().with_output_strides(outputs).unwrap();
+        assert_eq!((plan.input_strides(), plan.output_strides()), (inputs, outputs));
+        let plan = plan.assume_caches(512, 512).unwrap();
+        assert_eq!((plan.input_strides(), plan.output_strides()), (inputs, outputs));
+        assert_eq!((plan.input_len(), plan.output_len()), (1, 1));
+    }
+}
+
 /// Rows and columns exchanged: the places of neighbouring pixels descend at the end of a row.
 #[test]
 fn outputs_that_are_transposed() {
