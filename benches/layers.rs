@@ -130,6 +130,7 @@ fn calls(criterion: &mut Criterion) -> Result<(), Error> {
             group.bench_function(format!("{layer}, {name}"), |bencher| {
                 bencher.iter(|| {
                     plan.run(black_box(&x), weights, Epilogue::new(), &mut scratch, &mut y)
+                        .map(|_| ())
                 });
             });
         }

@@ -124,7 +124,10 @@ impl Features {
             Isa::Scalar => true,
             Isa::Portable => cfg!(all(
                 feature = "portable",
-                any(target_feature = "sse2", target_feature = "simd128")
+                any(
+                    target_feature = "sse2",
+                    all(target_arch = "wasm32", target_feature = "simd128")
+                )
             )),
             Isa::Avx2 => cfg!(feature = "avx2") && self.0 & Features::AVX2 != 0,
             Isa::Avx512 => cfg!(feature = "avx512") && self.0 & Features::AVX512 != 0,

@@ -25,7 +25,10 @@ mod model;
     feature = "neon"
 ))]
 mod neon;
-#[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+#[cfg(all(
+    feature = "portable",
+    any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
+))]
 mod portable;
 
 pub(crate) use enter::enter;

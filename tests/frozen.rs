@@ -116,7 +116,8 @@ fn outputs() {
             let packed = plan.pack(&w, &mut packed).unwrap();
             for isa in paths() {
                 let plan = plan.with_isa(isa).unwrap();
-                for weights in [Weights::Packed(packed), Weights::Unpacked(&w)] {
+                let unpacked = (plan.unpacked().unwrap(), Weights::Unpacked(&w));
+                for (plan, weights) in [(plan, Weights::Packed(packed)), unpacked] {
                     let mut y = vec![POISON; plan.output_len()];
                     let mut job = plan.job(&x, weights, epilogue, &mut y).unwrap();
                     let mut scratch = vec![POISON; job.scratch_len()];

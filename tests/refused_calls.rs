@@ -290,6 +290,7 @@ fn packed_weights_with_the_signature_of_another_layer() {
             parts(PackedWeights::from_slice(&large, packed.as_slice()).unwrap_err()),
             expected
         );
+        let expected = (Field::PackedSignature, Expected::LayerOfThePlan, Found::AnotherLayer);
         let (x, mut y) = ([1.0], [POISON]);
         let error = large.job(&x, packed, Epilogue::new(), &mut y).err();
         assert_eq!(error.map(parts), Some(expected));

@@ -20,7 +20,10 @@ use super::model::{FourLanes, SixteenLanes};
     feature = "neon"
 ))]
 use super::neon::Neon;
-#[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+#[cfg(all(
+    feature = "portable",
+    any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
+))]
 use super::portable::Portable;
 #[cfg(any(
     all(target_arch = "x86_64", target_feature = "sse2"),
@@ -50,7 +53,10 @@ pub(crate) unsafe fn enter<B: Body>(isa: Isa, body: B) {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
         // SAFETY: as above.
         Isa::Avx2 => on(unsafe { Avx2::new() }, isa, body),
-        #[cfg(all(feature = "portable", any(target_feature = "sse2", target_feature = "simd128")))]
+        #[cfg(all(
+            feature = "portable",
+            any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
+        ))]
         Isa::Portable => on(Portable, isa, body),
         #[cfg(all(
             target_arch = "aarch64",
