@@ -25,7 +25,7 @@ use crate::simd::facts::Facts;
 use bodies::LoopBody;
 use call::Call;
 use fit::Fit;
-use part::{Cut, Part};
+use part::{Cut, Part, Wanted};
 
 /// Computes a part of the output.
 ///
@@ -117,8 +117,8 @@ macro_rules! kernels {
                 }
             }
 
-            /// Cuts an output into at most `wanted` parts, fewer where more would be of no use.
-            pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+            /// Cuts an output into parts, fewer than wanted where more would be of no use.
+            pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
                 match self {
                     $(Schedule::$name(schedule) => schedule.cut(problem, whole, wanted),)*
                 }

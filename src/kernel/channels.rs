@@ -55,7 +55,7 @@ impl Body for Walk<'_> {
     fn run<S: Simd>(self, simd: S) {
         let width = self.call.geometry().output[2];
         let part = self.call.part();
-        let Schedule { pixel_block, panel_run } = *self.schedule;
+        let Schedule { pixel_block, panel_run, .. } = *self.schedule;
         let (rows, _) = divide(pixel_block, width);
         let mut pixel = part.pixels.start;
         while pixel < part.pixels.end {

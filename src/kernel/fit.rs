@@ -33,3 +33,11 @@ pub(crate) const fn has_wide_rows(geometry: &Geometry) -> bool {
     let few_at_borders = geometry.input[2].saturating_sub(geometry.reach(2)) >= width - width / 4;
     fills_vectors && geometry.stride[2] == 1 && few_at_borders
 }
+
+/// Whether a layer has more weights than inputs.
+pub(crate) const fn weights_are_more(geometry: &Geometry) -> bool {
+    let [depth, height, width] = geometry.input;
+    let inputs = depth.saturating_mul(height).saturating_mul(width).saturating_mul(geometry.batch);
+    // Of a channel of the input each.
+    geometry.taps().saturating_mul(geometry.out_per_group) > inputs
+}

@@ -44,6 +44,15 @@ impl Side {
     }
 }
 
+/// What is asked of a cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// The most parts.
+    pub parts: usize,
+    /// The least pixels of a part, where a part has work to do before its first pixel.
+    pub least_pixels: usize,
+}
+
 impl Cut {
     /// Nothing to cut.
     pub const NONE: Cut = {
@@ -51,18 +60,21 @@ impl Cut {
         Cut { pixels: none, panels: none }
     };
 
-    /// At most `wanted` parts, between panels first, then between units of pixels. `panel_unit` and
-    /// `pixel_unit` are what a part holds at least.
-    pub fn panels_first(whole: &Part, wanted: usize, panel_unit: usize, pixel_unit: usize) -> Cut {
-        let panels = Side::new(whole.panels.end, wanted, panel_unit);
-        let pixels = Side::new(whole.pixels.end, divide(wanted, panels.parts).0, pixel_unit);
+    /// Between panels first, then between units of pixels. `panel_unit` and `pixel_unit` are what a
+    /// part holds at least.
+    pub fn panels_first(whole: &Part, wanted: Wanted, panel_unit: usize, pixel_unit: usize) -> Cut {
+        let panels = Side::new(whole.panels.end, wanted.parts, panel_unit);
+        let (left, _) = divide(wanted.parts, panels.parts);
+        let pixels = Side::new(whole.pixels.end, left, at_least(pixel_unit, wanted.least_pixels));
         Cut { pixels, panels }
     }
 
     /// The same, between pixels first.
-    pub fn pixels_first(whole: &Part, wanted: usize, panel_unit: usize, pixel_unit: usize) -> Cut {
-        let pixels = Side::new(whole.pixels.end, wanted, pixel_unit);
-        let panels = Side::new(whole.panels.end, divide(wanted, pixels.parts).0, panel_unit);
+    pub fn pixels_first(whole: &Part, wanted: Wanted, panel_unit: usize, pixel_unit: usize) -> Cut {
+        let pixel_unit = at_least(pixel_unit, wanted.least_pixels);
+        let pixels = Side::new(whole.pixels.end, wanted.parts, pixel_unit);
+        let (left, _) = divide(wanted.parts, pixels.parts);
+        let panels = Side::new(whole.panels.end, left, panel_unit);
         Cut { pixels, panels }
     }
 
@@ -76,4 +88,9 @@ impl Cut {
         let (pixels, panels) = divide(number, self.panels.parts);
         Part { pixels: self.pixels.range(pixels), panels: self.panels.range(panels) }
     }
+}
+
+/// As many units as hold so many things.
+pub(crate) fn at_least(unit: usize, least: usize) -> usize {
+    div_ceil(least, unit).max(1).saturating_mul(unit)
 }

@@ -2,7 +2,7 @@
 
 use super::task::Task;
 use crate::error::Error;
-use crate::kernel::part::{Cut, Part};
+use crate::kernel::part::{Cut, Part, Wanted};
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -53,7 +53,10 @@ impl<'a> Job<'a> {
         let cut = if whole.pixels.is_empty() {
             Cut::NONE
         } else {
-            plan.schedule.cut(&plan.simplest, &whole, count.max(1))
+            // A part that packs its weights first takes as long for that as for many pixels.
+            let least_pixels = if plan.pack_panels.is_some() { 320 } else { 1 };
+            let wanted = Wanted { parts: count.max(1), least_pixels };
+            plan.schedule.cut(&plan.simplest, &whole, wanted)
         };
         Tiles { job: self, cut, next: 0 }
     }

@@ -2,8 +2,8 @@
 
 use crate::element::Element;
 use crate::kernel::caches::{Caches, pixel_bytes};
-use crate::kernel::fit::Fit;
-use crate::kernel::part::{Cut, Part};
+use crate::kernel::fit::{Fit, weights_are_more};
+use crate::kernel::part::{Cut, Part, Wanted};
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{at_least_1, smaller};
@@ -15,6 +15,8 @@ pub(crate) struct Schedule {
     pub pixel_block: usize,
     /// How many panels of output channels a row of pixels takes together.
     pub panel_run: usize,
+    /// Whether there are more weights than inputs.
+    weights_are_more: bool,
 }
 
 impl Schedule {
@@ -39,6 +41,7 @@ impl Schedule {
             pixel_block: caches
                 .pixel_block(geometry, pixel_bytes(geometry, geometry.in_channels, element)),
             panel_run: at_least_1(caches.first / 2 / panel_bytes),
+            weights_are_more: weights_are_more(geometry),
         }
     }
 
@@ -46,11 +49,17 @@ impl Schedule {
         0
     }
 
-    /// Between panels first, which share no input; then between rows, or in a row that is long.
-    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+    /// Between rows, or in a row that is long: pixels are side by side in memory. Then between panels,
+    /// several of which are; the other way round where weights are more than inputs.
+    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
         const PIXELS: usize = 64;
+        const PANELS: usize = 4;
         let width = problem.geometry.output[2];
-        let row = whole.pixels.end == width;
-        Cut::panels_first(whole, wanted, 1, if row { smaller(width, PIXELS) } else { width })
+        let pixels = if whole.pixels.end == width { smaller(width, PIXELS) } else { width };
+        if self.weights_are_more {
+            Cut::panels_first(whole, wanted, PANELS, pixels)
+        } else {
+            Cut::pixels_first(whole, wanted, PANELS, pixels)
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::element::Element;
 use crate::kernel::caches::{Caches, pixel_bytes};
-use crate::kernel::fit::Fit;
-use crate::kernel::part::{Cut, Part};
+use crate::kernel::fit::{Fit, weights_are_more};
+use crate::kernel::part::{Cut, Part, Wanted, at_least};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
@@ -73,8 +73,6 @@ impl Schedule {
         let strip = caches.first / 2 / (sums_width * element);
         let strip = if strip < MOST_IN_STRIP { LANES_PER_PANEL } else { MOST_IN_STRIP };
         let in_planes = matches!(problem.layout, Layout::Nchw);
-        let [depth, height, width] = geometry.input;
-        let inputs = depth.saturating_mul(height).saturating_mul(width);
         Schedule {
             segment: if one_segment { units } else { segment },
             pixel_block,
@@ -89,8 +87,7 @@ impl Schedule {
             } else {
                 0
             },
-            weights_are_more: geometry.chain().saturating_mul(geometry.out_per_group)
-                > inputs.saturating_mul(geometry.batch * geometry.in_per_group),
+            weights_are_more: weights_are_more(geometry),
         }
     }
 
@@ -98,14 +95,16 @@ impl Schedule {
         self.pixels_in_scratch.saturating_mul(self.sums_width)
     }
 
-    /// The operand that is larger is the one that parts should not have to share. Between panels by
-    /// whole tiles, between pixels by rows, unless rows are few and long.
-    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+    /// The operand that is larger is the one that parts should not have to share; groups share none.
+    /// Between panels by whole tiles, between pixels by rows, unless rows are few and long.
+    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
         const PANELS: usize = WIDEST_TILE / LANES_PER_PANEL;
+        const PIXELS: usize = 2 * MOST_IN_STRIP;
         let width = problem.geometry.output[2];
-        let few_rows = whole.pixels.end < wanted.saturating_mul(width);
-        let pixels = if few_rows { smaller(width, MOST_IN_STRIP) } else { width };
-        if self.weights_are_more {
+        let few_rows = whole.pixels.end < wanted.parts.saturating_mul(width);
+        let pixels =
+            if few_rows && width > PIXELS { MOST_IN_STRIP } else { at_least(width, PIXELS) };
+        if self.weights_are_more || problem.geometry.groups > 1 {
             Cut::panels_first(whole, wanted, PANELS, pixels)
         } else {
             Cut::pixels_first(whole, wanted, PANELS, pixels)

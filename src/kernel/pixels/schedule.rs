@@ -2,8 +2,8 @@
 
 use crate::element::Element;
 use crate::kernel::caches::{Caches, pixel_bytes};
-use crate::kernel::fit::{Fit, has_wide_rows};
-use crate::kernel::part::{Cut, Part};
+use crate::kernel::fit::{Fit, has_wide_rows, weights_are_more};
+use crate::kernel::part::{Cut, Part, Wanted, at_least};
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
 use crate::problem::arithmetic::smaller;
@@ -40,13 +40,10 @@ impl Schedule {
         let geometry = &problem.geometry;
         let element = size_of::<Element>();
         let bytes = pixel_bytes(geometry, geometry.in_per_group, element);
-        let [depth, height, width] = geometry.input;
-        let inputs = depth.saturating_mul(height).saturating_mul(width);
         let mut schedule = Schedule {
             pixel_block: caches.pixel_block(geometry, bytes),
             copied_channel: 0,
-            weights_are_more: geometry.chain().saturating_mul(geometry.out_per_group)
-                > inputs.saturating_mul(geometry.batch * geometry.in_per_group),
+            weights_are_more: weights_are_more(geometry),
         };
         if input_collides(problem) && !unpacked {
             let channel = schedule.seen_by_block(geometry);
@@ -61,14 +58,16 @@ impl Schedule {
         problem.geometry.in_channels.saturating_mul(self.copied_channel)
     }
 
-    /// Between rows, or parts of rows where they are few and long. Where the input is copied, parts
-    /// should not have to copy the same.
-    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
-        const PIXELS: usize = 64;
+    /// Groups share no input, so between panels first; as where there are more weights than inputs,
+    /// unless parts would have to copy the same. Between rows that make a few full tiles, or in rows
+    /// that are long.
+    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
+        const PIXELS: usize = 192;
         let width = problem.geometry.output[2];
-        let few_rows = whole.pixels.end < wanted.saturating_mul(width);
-        let pixels = if few_rows { smaller(width, PIXELS) } else { width };
-        if self.weights_are_more && self.copied_channel == 0 {
+        let few_rows = whole.pixels.end < wanted.parts.saturating_mul(width);
+        let pixels = if few_rows && width > PIXELS { PIXELS } else { at_least(width, PIXELS) };
+        let panels = self.weights_are_more || problem.geometry.groups > 1;
+        if panels && self.copied_channel == 0 {
             Cut::panels_first(whole, wanted, 1, pixels)
         } else {
             Cut::pixels_first(whole, wanted, 1, pixels)

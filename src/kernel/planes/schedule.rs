@@ -3,7 +3,7 @@
 use crate::element::Element;
 use crate::kernel::caches::Caches;
 use crate::kernel::fit::{Fit, has_wide_rows};
-use crate::kernel::part::{Cut, Part};
+use crate::kernel::part::{Cut, Part, Wanted};
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{div_ceil, smaller};
@@ -58,7 +58,7 @@ impl Schedule {
 
     /// Between panels first, which share no input. Then between rows, of which the lowest have to be
     /// many beside those that two parts copy, or in a row that is long.
-    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: usize) -> Cut {
+    pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
         const PIXELS: usize = 128;
         let width = problem.geometry.output[2];
         let shared = |axis| steps_apart(&problem.geometry, axis).saturating_mul(3);
