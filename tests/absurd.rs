@@ -5,92 +5,31 @@
 mod description;
 mod support;
 
-use description::Description;
-use proptest::prelude::*;
-use proptest::test_runner::Config;
+use description::{Description, LARGEST_32};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any};
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::Cell;
+use support::choices::Choices;
 use support::share;
 use tapwise::Layout;
 
-const LIMIT_32: usize = i32::MAX as usize;
-
-fn any_number() -> impl Strategy<Value = usize> {
-    let near = |center: usize| {
-        (0..7_usize).prop_map(move |step| center.wrapping_add(step).wrapping_sub(3))
-    };
-    prop_oneof![
-        6 => 0..5_usize,
-        2 => (0..usize::BITS).prop_map(|bit| 1 << bit),
-        1 => (0..usize::BITS).prop_flat_map(move |bit| near(1 << bit)),
-        1 => near(usize::MAX),
-        1 => near(isize::MAX as usize),
-        1 => near(isize::MAX as usize / 4),
-        1 => near(LIMIT_32),
-        1 => near(LIMIT_32 / 4),
-        1 => any::<usize>(),
-    ]
-}
-
-fn small() -> impl Strategy<Value = usize> {
-    prop_oneof![8 => 1..5_usize, 1 => 5..20_usize]
-}
-
-fn axes<S: Strategy<Value = usize>>(number: impl Fn() -> S) -> [S; 3] {
-    std::array::from_fn(|_| number())
-}
-
-/// Everything absurd, or the tensors small and the rest absurd.
-fn descriptions(tame: bool) -> impl Strategy<Value = Description> {
-    let size = move || if tame { small().boxed() } else { any_number().boxed() };
-    let layer = (1..=3_usize, any::<bool>(), size(), [size(), size()], size());
-    let shape = (axes(size), axes(size), axes(any_number), axes(any_number), 0..4_usize);
-    let five = || std::array::from_fn::<_, 5, _>(|_| any_number());
-    let plan = (axes(any_number), axes(any_number), [any_number(), any_number()], five(), five());
-    (layer, shape, plan).prop_map(move |(layer, shape, plan)| {
-        let (rank, nchw, batch, mut channels, groups) = layer;
-        let (size, mut kernel, stride, mut dilation, padding) = shape;
-        let (before, after, caches, input_strides, output_strides) = plan;
-        if tame {
-            channels = channels.map(|per_group| per_group * groups);
-            for axis in 0..3 {
-                // Mostly windows that fit; padding and stride stay absurd.
-                kernel[axis] = kernel[axis].min(size[axis]);
-                if padding == 0 {
-                    dilation[axis] = 1 + dilation[axis] % 3;
-                }
-            }
-        }
-        let layout = if nchw { Layout::Nchw } else { Layout::Nhwc };
-        Description {
-            rank,
-            layout,
-            batch,
-            channels,
-            groups,
-            size,
-            kernel,
-            stride,
-            dilation,
-            padding,
-            before,
-            after,
-            caches,
-            input_strides,
-            output_strides,
-            limit: LIMIT_32,
-        }
-    })
-}
+/// As many as the choices of a description take, unless most are long.
+const BYTES: usize = 200;
 
 /// Checks `cases` descriptions; of how many plans runs were compared.
 fn check_all(tame: bool, cases: u32) -> usize {
-    let runs = std::cell::Cell::new(0);
+    let runs = Cell::new(0);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
-    let result = runner.run(&descriptions(tame), |description| {
+    let descriptions =
+        vec(any::<u8>(), BYTES).prop_map(|bytes| Description::of(&mut Choices::new(&bytes), tame));
+    let result = TestRunner::new(config).run(&descriptions, |description| {
         runs.set(runs.get() + description.check());
         Ok(())
     });
-    result.unwrap();
+    if let Err(error) = result {
+        panic!("{error}");
+    }
     runs.get()
 }
 
@@ -142,7 +81,7 @@ fn windows_far_apart() {
                         caches: [512, 512],
                         input_strides: [200, 1, 1, 5, 90],
                         output_strides: [0; 5],
-                        limit: LIMIT_32,
+                        limit: LARGEST_32,
                     };
                     runs += description.check();
                 }

@@ -3,35 +3,34 @@
 
 #![no_main]
 
-use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use libfuzzer_sys::{Corpus, fuzz_target};
-use tapwise::{Epilogue, Field, Layout, PackedWeights, Plan};
+use libfuzzer_sys::fuzz_target;
+use tapwise::{Epilogue, Field, PackedWeights, Plan};
+use tapwise_fuzz::MOST;
+use tapwise_fuzz::support::case::LAYOUTS;
+use tapwise_fuzz::support::choices::Choices;
+use tapwise_fuzz::support::layers::{caches, layer};
+use tapwise_fuzz::support::values::Values;
 use tapwise_fuzz::support::{Layer, POISON, assert_same_bits, from_layout, paths, to_layout};
-use tapwise_fuzz::{LAYOUTS, Values, caches, layer, with_caches};
 
 /// Words before the panels.
 const HEADER: usize = 16;
 
-fuzz_target!(|data: &[u8]| -> Corpus {
-    match accept(&mut Unstructured::new(data)) {
-        Ok(()) => Corpus::Keep,
-        Err(_) => Corpus::Reject,
-    }
-});
+fuzz_target!(|data: &[u8]| accept(&mut Choices::new(data)));
 
-fn accept(u: &mut Unstructured) -> Result<()> {
-    let layer = layer(u)?;
-    let plan = layer.plan(*u.choose(&LAYOUTS)?).unwrap();
-    let mut other = Layer { batch: u.int_in_range(1..=3)?, ..layer };
-    other.before[2] += u.int_in_range(0..=4)?;
-    other.after[2] += u.int_in_range(0..=4)?;
-    let other_caches = caches(u)?;
-    let stranger = self::layer(u)?;
-    let edits = edits(u)?;
-    let (resized, misalignment) = (u.int_in_range(-20..=20)?, u.int_in_range(0..=7)?);
-    let made = u.ratio(7, 8)?;
-    let bytes_left = u.bytes(u.len() / 2)?;
-    let values = Values::of(u)?;
+fn accept(choices: &mut Choices) {
+    let layer = layer(choices, MOST);
+    let plan = layer.plan(choices.choose(&LAYOUTS)).unwrap();
+    let mut other = Layer { batch: choices.number_in(1..=3), ..layer };
+    other.before[2] += choices.number_in(0..=4);
+    other.after[2] += choices.number_in(0..=4);
+    let other_caches = caches(choices);
+    let stranger = self::layer(choices, MOST);
+    let edits = edits(choices);
+    let resized = choices.choose(&[0, 0, 0, 0, 1, 3, 20, -1, -4, -20]);
+    let misalignment = choices.choose(&[0, 0, 0, 0, 0, 0, 4, 4, 1, 2, 3]);
+    let made = !choices.one_in(8);
+    let any_bytes = if made { &[] } else { choices.take(400) };
+    let values = Values::of(choices);
 
     // A blob of the layer with a few other words and panels full of anything, or any bytes.
     let mut bytes = if made {
@@ -44,7 +43,7 @@ fn accept(u: &mut Unstructured) -> Result<()> {
         }
         blob.iter().flat_map(|word| word.to_ne_bytes()).collect()
     } else {
-        bytes_left.to_vec()
+        any_bytes.to_vec()
     };
     bytes.resize(bytes.len().saturating_add_signed(resized), 0x41);
 
@@ -64,7 +63,7 @@ fn accept(u: &mut Unstructured) -> Result<()> {
         Err(error) => {
             let misaligned = error.field() == Field::PackedAlignment;
             assert_eq!(misaligned, misalignment % 4 > 0);
-            return Ok(());
+            return;
         }
     };
     assert_eq!(packed.as_slice().len(), plan.packed_len());
@@ -72,28 +71,27 @@ fn accept(u: &mut Unstructured) -> Result<()> {
     run(&layer, &packed, &values, [1 << 15, 1 << 19]);
     run(&other, &packed, &values, other_caches);
     refused(&stranger, &layer, &packed);
-    Ok(())
 }
 
 /// Places and words to put there, most of them in the header.
-fn edits(u: &mut Unstructured) -> Result<Vec<(usize, u32)>> {
-    let mut edits = Vec::new();
-    for _ in 0..u.int_in_range(0..=3)? {
-        let place = if u.arbitrary()? { u.int_in_range(0..=HEADER)? } else { u.arbitrary()? };
-        edits.push((place, u.arbitrary()?));
-    }
-    Ok(edits)
+fn edits(choices: &mut Choices) -> Vec<(usize, u32)> {
+    let count = choices.choose(&[0, 0, 1, 2, 3]);
+    let mut edit = || {
+        let place = if choices.flag() { choices.number() } else { choices.number_in(0..=HEADER) };
+        (place, choices.word())
+    };
+    (0..count).map(|_| edit()).collect()
 }
 
-fn run(layer: &Layer, packed: &PackedWeights, values: &Values, caches: [usize; 2]) {
-    let dense = layer.plan(Layout::Nchw).unwrap();
+fn run(layer: &Layer, packed: &PackedWeights, values: &Values, [l1, l2]: [usize; 2]) {
+    let dense = layer.plan(LAYOUTS[0]).unwrap();
     let x = values.tensor(dense.input_len(), 1);
     let bias = values.tensor(layer.out_channels, 3);
     let epilogue = Epilogue::new().bias(&bias);
     let finite = packed.as_slice()[HEADER..].iter().all(|weight| weight.is_finite());
     let mut expected: Option<Vec<f32>> = None;
     for layout in LAYOUTS {
-        let plan = with_caches(layer.plan(layout).unwrap(), caches);
+        let plan = layer.plan(layout).unwrap().assume_caches(l1, l2).unwrap();
         let x = to_layout(layout, &x, layer.in_channels, layer.pixels_in());
         // Any plan of the layer accepts what another one did.
         PackedWeights::from_slice(&plan, packed.as_slice()).unwrap();

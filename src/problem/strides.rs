@@ -1,6 +1,6 @@
 //! Where the elements of a tensor lie.
 
-use super::arithmetic::{add, mul, tri};
+use super::arithmetic::{add, at_least_1, mul, tri};
 use crate::error::{Error, Field, StrideOf};
 
 /// The order of the dimensions in memory.
@@ -134,7 +134,8 @@ impl Strides {
         })
     }
 
-    /// One more than the offset of the last element; 0 for a tensor without elements.
+    /// One more than the offset of the last element; 0 for a tensor without images, of which one
+    /// has to be possible all the same.
     pub(crate) const fn reach(
         &self,
         batch: usize,
@@ -143,10 +144,7 @@ impl Strides {
         elements: usize,
         field: Field,
     ) -> Result<usize, Error> {
-        if batch == 0 {
-            return Ok(0);
-        }
-        let dims = self.dims(batch, channels, size);
+        let dims = self.dims(at_least_1(batch), channels, size);
         let mut count = 1;
         let mut reach = 1;
         let mut at = 0;
@@ -157,7 +155,7 @@ impl Strides {
                 tri!(add(reach, tri!(mul(extent - 1, stride, elements, field)), elements, field));
             at += 1;
         }
-        Ok(reach)
+        Ok(if batch == 0 { 0 } else { reach })
     }
 
     /// No two elements share a place: from the smallest stride up, each one steps over

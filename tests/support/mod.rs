@@ -2,6 +2,11 @@
 
 #![allow(dead_code)] // each test uses a part
 
+pub mod case;
+pub mod choices;
+pub mod layers;
+pub mod values;
+
 use std::io::Write;
 use std::sync::LazyLock;
 use tapwise::{Activation, Conv, Epilogue, Error, Isa, Layout, Plan};
@@ -160,12 +165,15 @@ pub fn last_axes<const D: usize>(all: [usize; 3]) -> [usize; D] {
 
 /// Element `index` of the tensor with that seed, in [-1, 1): the formula of the golden vectors.
 pub fn value(index: usize, seed: usize) -> f32 {
+    (hash(index, seed) >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+pub fn hash(index: usize, seed: usize) -> u32 {
     let mut h = (index as u32).wrapping_mul(2_654_435_761);
     h = h.wrapping_add((seed as u32).wrapping_mul(40_503)).wrapping_add(12_345);
     h = (h ^ h >> 15).wrapping_mul(2_246_822_519);
     h = (h ^ h >> 13).wrapping_mul(3_266_489_917);
-    h ^= h >> 16;
-    (h >> 8) as f32 / 8_388_608.0 - 1.0
+    h ^ h >> 16
 }
 
 /// The first `len` elements of the tensor with that seed.
