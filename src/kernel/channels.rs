@@ -111,7 +111,7 @@ impl Vectors<'_> {
     fn spread<S: Simd>(&self, simd: S, depthwise: bool, pixels: Range<usize>) {
         let geometry = self.call.geometry();
         let strides = self.call.input().strides;
-        if S::LANES == 1 {
+        if const { S::LANES == 1 } {
             return self.rows(simd, &SingleLane, pixels);
         }
         if depthwise {

@@ -231,7 +231,7 @@ impl Walk<'_> {
                     enter_tile(simd, &tile, vectors, count);
                     in_strip += count;
                 }
-                if S::LANES > 1 && segment.in_strips && segment.last {
+                if const { S::LANES > 1 } && segment.in_strips && segment.last {
                     simd.enter(FinishStrip {
                         outputs: segment.outputs,
                         geometry,

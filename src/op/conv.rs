@@ -4,7 +4,7 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::problem::arithmetic::{add, mul, tri};
+use crate::problem::arithmetic::{add, mul, smaller, tri};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 use crate::run::weights::{self, PackedWeights};
@@ -230,6 +230,7 @@ impl<const D: usize> Conv<D> {
         size: [usize; D],
         limit: usize,
     ) -> Result<Plan, Error> {
+        let limit = smaller(limit, isize::MAX as usize);
         let geometry = tri!(self.geometry(batch, size, limit));
         let problem = tri!(Problem::dense(geometry, layout, limit));
         Plan::new(problem, D)

@@ -63,11 +63,11 @@ fn ordinary(choices: &mut Choices, most: usize) -> Layer {
 /// Planes that are a multiple of 2 KiB: their channels, of which there are enough for kernels to
 /// mind, collide in a cache, and are copied.
 fn colliding(choices: &mut Choices) -> Layer {
-    let channels = [choices.number_in(16..=23), choices.number_in(32..=39)];
+    let channels = [choices.number_in(16..=18), choices.number_in(32..=35)];
     let (size, most_taps) = choices.choose(&[([1, 1, 512], [1, 3]), ([1, 8, 64], [2, 2])]);
     let kernel = [1, choices.number_in(1..=most_taps[0]), choices.number_in(1..=most_taps[1])];
     let mut layer = Layer::new(2, channels, size, kernel);
-    layer.batch = choices.number_in(1..=2);
+    layer.batch = choices.choose(&[1, 1, 1, 2]);
     layer.dilation[2] = choices.small_in(3);
     for axis in if size[1] == 1 { 2..3 } else { 1..3 } {
         layer.before[axis] = choices.number_in(0..=2);

@@ -3,7 +3,7 @@
 use super::row::{TilesInRow, VectorTile};
 use super::shared::TapRows;
 use super::spread::Spread;
-use super::tiling::most_pixels;
+use super::tiling::{LEAST_SHARING, fits};
 use crate::kernel::walk::no_body;
 use crate::panels::LANES_PER_PANEL;
 use crate::problem::strides::Strides;
@@ -14,39 +14,40 @@ impl<L: Spread> TilesInRow<'_, L> {
     /// window share their input.
     #[inline(always)]
     pub fn enter<S: Simd>(&self, simd: S) {
-        let geometry = self.vectors.call.geometry();
-        let dense_windows = geometry.dilation[2] == 1 && geometry.stride[2] == 1;
-        if L::DEPTHWISE && self.pixels >= 4 && dense_windows {
-            match geometry.window[2] {
-                0..3 => {}
-                3 | 4 => return self.enter_shared::<S, 3>(simd),
-                _ => return self.enter_shared::<S, 5>(simd),
-            }
+        let columns = self.shared_columns::<S>();
+        macro_rules! enter {
+            ($($columns:literal x [$($pixels:literal)*])*) => {
+                match (columns, self.pixels) {
+                    $($(
+                        ($columns, $pixels)
+                            if const { fits(S::FACTS, L::DEPTHWISE, $columns, $pixels) } =>
+                        {
+                            simd.enter(RowBody::<L, $pixels, $columns>(self));
+                        }
+                    )*)*
+                    _ => no_body(),
+                }
+            };
         }
-        match self.pixels {
-            1 => simd.enter(RowBody::<L, 1, 0>(self)),
-            _ if most_pixels(S::FACTS) <= 1 => no_body(),
-            2 => simd.enter(RowBody::<L, 2, 0>(self)),
-            _ if most_pixels(S::FACTS) <= 2 => no_body(),
-            3 => simd.enter(RowBody::<L, 3, 0>(self)),
-            4 => simd.enter(RowBody::<L, 4, 0>(self)),
-            5 => simd.enter(RowBody::<L, 5, 0>(self)),
-            6 => simd.enter(RowBody::<L, 6, 0>(self)),
-            7 => simd.enter(RowBody::<L, 7, 0>(self)),
-            8 => simd.enter(RowBody::<L, 8, 0>(self)),
-            _ => no_body(),
+        enter! {
+            0 x [1 2 3 4 5 6 7 8]
+            3 x [4 5 6 7 8]
+            5 x [4 5 6 7 8]
         }
     }
 
     #[inline(always)]
-    fn enter_shared<S: Simd, const COLUMNS: usize>(&self, simd: S) {
-        match self.pixels {
-            4 => simd.enter(RowBody::<L, 4, COLUMNS>(self)),
-            5 => simd.enter(RowBody::<L, 5, COLUMNS>(self)),
-            6 => simd.enter(RowBody::<L, 6, COLUMNS>(self)),
-            7 => simd.enter(RowBody::<L, 7, COLUMNS>(self)),
-            8 => simd.enter(RowBody::<L, 8, COLUMNS>(self)),
-            _ => no_body(),
+    fn shared_columns<S: Simd>(&self) -> usize {
+        let geometry = self.vectors.call.geometry();
+        let dense_windows = geometry.dilation[2] == 1 && geometry.stride[2] == 1;
+        let sharing = const { L::DEPTHWISE && S::FACTS.fuses };
+        if !sharing || self.pixels < LEAST_SHARING || !dense_windows {
+            return 0;
+        }
+        match geometry.window[2] {
+            0..3 => 0,
+            3 | 4 => 3,
+            _ => 5,
         }
     }
 }

@@ -13,15 +13,22 @@ pub(super) const fn most_pixels(facts: Facts) -> usize {
     }
 }
 
-/// The columns of a window that share their input, and the least pixels of a tile for which they do.
-pub(super) const SHARED_COLUMNS: [usize; 2] = [3, 5];
+/// The columns of a window that share their input, and the least pixels of a tile for which they do:
+/// where a multiply-add is an instruction, which loads would slow down.
+const SHARED_COLUMNS: [usize; 2] = [3, 5];
 pub(super) const LEAST_SHARING: usize = 4;
+
+/// Whether there are tiles of this size, `columns` being 0 where none share their input. Asked in
+/// `const` blocks, so that no other body is compiled.
+pub(super) const fn fits(facts: Facts, depthwise: bool, columns: usize, pixels: usize) -> bool {
+    let sharing = depthwise && facts.fuses && pixels >= LEAST_SHARING;
+    pixels <= most_pixels(facts) && (columns == 0 || sharing)
+}
 
 /// The bodies that tiles of full vectors of a depthwise layer enter.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     for columns in [0].into_iter().chain(SHARED_COLUMNS) {
-        let least = if columns > 0 { LEAST_SHARING } else { 1 };
-        for pixels in least..=most_pixels(facts) {
+        for pixels in (1..=most_pixels(facts)).filter(|n| fits(facts, true, columns, *n)) {
             visit(LoopBody {
                 types: &["channels", "body", "RowBody", "spread", "Adjoining"],
                 sizes: [("pixels", pixels), ("columns", columns)],

@@ -3,7 +3,7 @@
 use super::steps::{STEPS, Steps, tap_steps};
 use super::sums::{load_bias, load_sums, prefetch_next, store_sums};
 use super::tile::DenseTile;
-use super::tiling::{most_pixels, most_vectors};
+use super::tiling::fits;
 use crate::kernel::finish::FinishTile;
 use crate::kernel::walk::no_body;
 use crate::numerics::CHANNEL_BLOCK;
@@ -15,37 +15,23 @@ use core::ops::Range;
 /// that the walk cuts.
 #[inline(always)]
 pub(super) fn enter_tile<S: Simd>(simd: S, tile: &DenseTile, vectors: usize, pixels: usize) {
-    debug_assert!(0 < vectors && vectors <= most_vectors(S::FACTS));
-    debug_assert!(0 < pixels && pixels <= most_pixels(S::FACTS, vectors));
-    macro_rules! with_pixels {
-        ($vectors:literal) => {
-            match pixels {
-                1 => simd.enter(TileBody::<$vectors, 1>(tile)),
-                _ if most_pixels(S::FACTS, $vectors) <= 1 => no_body(),
-                2 => simd.enter(TileBody::<$vectors, 2>(tile)),
-                _ if most_pixels(S::FACTS, $vectors) <= 2 => no_body(),
-                3 => simd.enter(TileBody::<$vectors, 3>(tile)),
-                4 => simd.enter(TileBody::<$vectors, 4>(tile)),
-                5 => simd.enter(TileBody::<$vectors, 5>(tile)),
-                _ if most_pixels(S::FACTS, $vectors) <= 5 => no_body(),
-                6 => simd.enter(TileBody::<$vectors, 6>(tile)),
-                _ if most_pixels(S::FACTS, $vectors) <= 6 => no_body(),
-                7 => simd.enter(TileBody::<$vectors, 7>(tile)),
-                8 => simd.enter(TileBody::<$vectors, 8>(tile)),
+    macro_rules! enter {
+        ($($vectors:literal x [$($pixels:literal)*])*) => {
+            match (vectors, pixels) {
+                $($(
+                    ($vectors, $pixels) if const { fits(S::FACTS, $vectors, $pixels) } => {
+                        simd.enter(TileBody::<$vectors, $pixels>(tile));
+                    }
+                )*)*
                 _ => no_body(),
             }
         };
     }
-    if vectors == 1 {
-        with_pixels!(1);
-    } else if most_vectors(S::FACTS) >= 2 && vectors == 2 {
-        with_pixels!(2);
-    } else if most_vectors(S::FACTS) >= 3 && vectors == 3 {
-        with_pixels!(3);
-    } else if most_vectors(S::FACTS) >= 4 && vectors == 4 {
-        with_pixels!(4);
-    } else {
-        no_body();
+    enter! {
+        1 x [1 2 3 4 5 6 7 8]
+        2 x [1 2 3 4 5 6 7 8]
+        3 x [1 2 3 4 5 6 7 8]
+        4 x [1 2 3 4 5 6 7 8]
     }
 }
 

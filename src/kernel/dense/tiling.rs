@@ -26,6 +26,11 @@ pub(super) const fn most_pixels(facts: Facts, vectors: usize) -> usize {
     if most < MOST_PIXELS { most } else { MOST_PIXELS }
 }
 
+/// Whether there are tiles of this size. Asked in `const` blocks, so that no other body is compiled.
+pub(super) const fn fits(facts: Facts, vectors: usize, pixels: usize) -> bool {
+    vectors <= most_vectors(facts) && pixels <= most_pixels(facts, vectors)
+}
+
 /// The bodies that tiles enter.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     for vectors in 1..=most_vectors(facts) {

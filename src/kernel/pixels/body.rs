@@ -1,7 +1,7 @@
 //! The body of a tile.
 
 use super::tile::{ChannelWeights, PixelTile};
-use super::tiling::{most_channels, most_vectors};
+use super::tiling::fits;
 use crate::kernel::walk::{no_body, places_inside};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::simd::{Body, Simd};
@@ -23,37 +23,24 @@ impl PixelTile<'_> {
     /// Enters the body for just this number of channels and vectors.
     #[inline(always)]
     pub fn enter<S: Simd>(&self, simd: S, vectors: usize) {
-        let count = self.channels.count;
-        debug_assert!(0 < vectors && vectors <= most_vectors(S::FACTS, count));
-        debug_assert!(count <= most_channels(S::FACTS));
-        macro_rules! with_vectors {
-            ($channels:literal) => {
-                match vectors {
-                    1 => simd.enter(TileBody::<$channels, 1>(self)),
-                    _ if most_vectors(S::FACTS, $channels) <= 1 => no_body(),
-                    2 => simd.enter(TileBody::<$channels, 2>(self)),
-                    _ if most_vectors(S::FACTS, $channels) <= 2 => no_body(),
-                    3 => simd.enter(TileBody::<$channels, 3>(self)),
-                    _ if most_vectors(S::FACTS, $channels) <= 3 => no_body(),
-                    4 => simd.enter(TileBody::<$channels, 4>(self)),
-                    _ if most_vectors(S::FACTS, $channels) <= 4 => no_body(),
-                    // Many vectors have one channel.
-                    6 => simd.enter(TileBody::<1, 6>(self)),
-                    8 => simd.enter(TileBody::<1, 8>(self)),
+        macro_rules! enter {
+            ($($channels:literal x [$($vectors:literal)*])*) => {
+                match (self.channels.count, vectors) {
+                    $($(
+                        ($channels, $vectors) if const { fits(S::FACTS, $channels, $vectors) } => {
+                            simd.enter(TileBody::<$channels, $vectors>(self));
+                        }
+                    )*)*
                     _ => no_body(),
                 }
             };
         }
-        match count {
-            1 => with_vectors!(1),
-            _ if most_channels(S::FACTS) <= 1 => no_body(),
-            2 => with_vectors!(2),
-            4 => with_vectors!(4),
-            _ if most_channels(S::FACTS) <= 4 => no_body(),
-            6 => with_vectors!(6),
-            _ if most_channels(S::FACTS) <= 6 => no_body(),
-            8 => with_vectors!(8),
-            _ => no_body(),
+        enter! {
+            1 x [1 2 3 4 6 8]
+            2 x [1 2 3 4]
+            4 x [1 2 3 4]
+            6 x [1 2 3 4]
+            8 x [1 2 3 4]
         }
     }
 }

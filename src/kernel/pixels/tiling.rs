@@ -27,12 +27,16 @@ pub(super) const fn most_vectors(facts: Facts, channels: usize) -> usize {
     }
 }
 
+/// Whether there are tiles of this size. Asked in `const` blocks, so that no other body is compiled.
+pub(super) const fn fits(facts: Facts, channels: usize, vectors: usize) -> bool {
+    channels <= most_channels(facts) && vectors <= most_vectors(facts, channels)
+}
+
 /// The bodies that tiles enter.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     for channels in [1, 2, 4, 6, 8] {
-        let most = most_vectors(facts, channels);
         for vectors in [1, 2, 3, 4, 6, 8] {
-            if channels <= most_channels(facts) && vectors <= most {
+            if fits(facts, channels, vectors) {
                 visit(LoopBody {
                     types: &["pixels", "body", "TileBody"],
                     sizes: [("channels", channels), ("vectors", vectors)],

@@ -145,10 +145,16 @@ impl Chains<'_> {
             // SAFETY: outputs of the call's part, of which scratch memory holds the copy; or room
             // behind it.
             done += unsafe {
-                match (line.vectors - done).min(most_vectors(S::FACTS)) {
-                    8.. => self.tile::<S, 8>(simd, line, done),
-                    4.. => self.tile::<S, 4>(simd, line, done),
-                    2.. => self.tile::<S, 2>(simd, line, done),
+                match line.vectors - done {
+                    8.. if const { most_vectors(S::FACTS) >= 8 } => {
+                        self.tile::<S, 8>(simd, line, done)
+                    }
+                    4.. if const { most_vectors(S::FACTS) >= 4 } => {
+                        self.tile::<S, 4>(simd, line, done)
+                    }
+                    2.. if const { most_vectors(S::FACTS) >= 2 } => {
+                        self.tile::<S, 2>(simd, line, done)
+                    }
                     _ => self.tile::<S, 1>(simd, line, done),
                 }
             };
