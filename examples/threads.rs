@@ -50,7 +50,9 @@ fn run_on(
 ) -> Result<(), Error> {
     let mut job = plan.job(x, weights, Epilogue::new().relu(), y)?;
     std::thread::scope(|scope| {
-        let run = |tile: tapwise::Tile<'_>| tile.run(&mut vec![0.0; plan.scratch_len()]);
+        let run = |tile: tapwise::Tile<'_>| -> Result<(), Error> {
+            Ok(tile.run(&mut vec![0.0; plan.scratch_len()])?)
+        };
         let mut tiles = job.tiles(threads);
         let own = tiles.next();
         let others: Vec<_> = tiles.map(|tile| scope.spawn(move || run(tile))).collect();

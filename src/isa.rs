@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether the target is a Cortex-M with a floating-point unit, all of which fuse multiply-adds. The
 /// stable compiler does not tell of the instruction; but among targets with hardware floats and
-/// without atomics of 64 bits, only that console with an ARM11 is something else.
+/// without atomics of 64 bits, only a games console (`horizon`) is something else.
 pub(crate) const HAS_VFMA: bool = cfg!(all(
     target_arch = "arm",
     target_abi = "eabihf",

@@ -20,7 +20,8 @@ mod walk;
 pub(crate) use caches::Caches;
 
 use crate::problem::Problem;
-use crate::simd;
+use crate::problem::geometry::Geometry;
+use crate::simd::enter::enter;
 use crate::simd::facts::Facts;
 use bodies::LoopBody;
 use call::Call;
@@ -111,9 +112,9 @@ macro_rules! kernels {
             }
 
             /// The elements of scratch memory that a part needs.
-            pub const fn scratch_len(&self, problem: &Problem) -> usize {
+            pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
                 match self {
-                    $(Schedule::$name(schedule) => schedule.scratch_len(problem),)*
+                    $(Schedule::$name(schedule) => schedule.scratch_len(geometry),)*
                 }
             }
 
@@ -135,9 +136,10 @@ macro_rules! kernels {
                         debug_assert!(false, "a schedule of another kernel");
                         return;
                     };
+                    call.assert_room(schedule.scratch_len(call.geometry()));
                     // SAFETY: the call vouches that the machine has the instruction set.
                     unsafe {
-                        super::simd::enter(call.isa(), super::$module::Walk { call, schedule });
+                        super::enter(call.isa(), super::$module::Walk { call, schedule });
                     }
                 }
             )*

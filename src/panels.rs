@@ -26,6 +26,9 @@ pub(crate) const LANES_PER_PANEL: usize = 16;
 /// of the blob.
 pub(crate) const HEADER: usize = 16;
 
+/// Computing so many pixels takes ten times as long as packing the weights for them.
+pub(crate) const PIXELS_WORTH_PACKING: usize = 320;
+
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"tapw");
 const VERSION: u32 = 1;
 
@@ -43,9 +46,7 @@ impl PackedFormat {
         let field = Field::WeightElements;
         let panel = tri!(mul(geometry.chain(), LANES_PER_PANEL, elements, field));
         let body = tri!(mul(panel, count(geometry), elements, field));
-        // Twice, because a run with unpacked weights packs them behind its partial sums.
         let len = tri!(add(body, HEADER, elements, field));
-        tri!(mul(len, 2, elements, field));
         Ok(PackedFormat { len, signature: signature(geometry) })
     }
 

@@ -104,7 +104,8 @@ impl Plan {
         let packs = self.options.unpacked && !self.schedule.kernel().reads_unpacked();
         self.pack_panels = if packs { Some(panels::pack_panels) } else { None };
         let packing = if packs { self.format.len - HEADER } else { 0 };
-        self.scratch_len = self.schedule.scratch_len(&self.simplest).saturating_add(packing);
+        self.scratch_len =
+            self.schedule.scratch_len(&self.simplest.geometry).saturating_add(packing);
         let elements = self.problem.most_elements();
         if self.scratch_len > elements {
             return Err(Error::overflow(Field::Scratch, elements));

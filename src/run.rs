@@ -5,6 +5,7 @@ pub(crate) mod task;
 pub(crate) mod tiles;
 pub(crate) mod weights;
 
+use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::Error;
 use crate::plan::Plan;
@@ -29,10 +30,10 @@ impl Plan {
     /// initialised. The output is then untouched.
     pub fn run<'a, 'y, T: OutputElement>(
         &'a self,
-        x: &'a [f32],
+        x: &'a [Element],
         weights: impl Into<Weights<'a>>,
         epilogue: Epilogue<'a>,
-        scratch: &mut [f32],
+        scratch: &mut [Element],
         y: &'y mut [T],
     ) -> Result<T::Written<'y>, Error> {
         let weights = weights.into();
@@ -52,7 +53,7 @@ impl Plan {
     /// As of [`Plan::run`], but for the scratch memory.
     pub fn job<'a, T: OutputElement>(
         &'a self,
-        x: &'a [f32],
+        x: &'a [Element],
         weights: impl Into<Weights<'a>>,
         epilogue: Epilogue<'a>,
         y: &'a mut [T],

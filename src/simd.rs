@@ -1,6 +1,6 @@
 //! Vectors of `f32`: the few operations that kernels are made of, each with its exact meaning.
 
-mod enter;
+pub(crate) mod enter;
 pub(crate) mod facts;
 mod scalar;
 
@@ -30,8 +30,6 @@ mod neon;
     any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
 ))]
 mod portable;
-
-pub(crate) use enter::enter;
 
 use crate::isa::Isa;
 use facts::Facts;
@@ -83,12 +81,24 @@ pub(crate) trait Simd: Copy {
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::V;
     /// `p[0..LANES]`.
+    ///
+    /// # Safety
+    /// These elements can be read.
     unsafe fn load(self, p: *const f32) -> Self::V;
     /// `p[lane]` for lanes in `from..to`, `+0.0` in the others; `to <= LANES`.
+    ///
+    /// # Safety
+    /// The elements of these lanes can be read.
     unsafe fn load_range(self, p: *const f32, from: usize, to: usize) -> Self::V;
     /// Writes `p[0..LANES]`.
+    ///
+    /// # Safety
+    /// These elements can be written.
     unsafe fn store(self, p: *mut f32, v: Self::V);
     /// Writes `p[0..count]`; `count <= LANES`.
+    ///
+    /// # Safety
+    /// These elements can be written.
     unsafe fn store_first(self, p: *mut f32, v: Self::V, count: usize);
 
     /// `x * w + acc`, rounded once.
@@ -129,6 +139,9 @@ pub(crate) trait Simd: Copy {
     }
 
     /// `p[0..count]`, `+0.0` in the other lanes.
+    ///
+    /// # Safety
+    /// These elements can be read.
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, count: usize) -> Self::V {
         // SAFETY: as the caller's.
@@ -136,6 +149,9 @@ pub(crate) trait Simd: Copy {
     }
 
     /// `p[lane * stride]` for lanes in `from..to`, `+0.0` in the others.
+    ///
+    /// # Safety
+    /// The elements of these lanes can be read.
     #[inline(always)]
     unsafe fn load_strided(self, p: *const f32, stride: isize, from: usize, to: usize) -> Self::V {
         let mut lanes = [0.0; MOST_LANES];
@@ -157,6 +173,9 @@ pub(crate) trait Simd: Copy {
     }
 
     /// `p[2 * lane]` for lanes in `from..to`, `+0.0` in the others; reads nothing behind the last.
+    ///
+    /// # Safety
+    /// The elements from that of lane `from` to that of lane `to - 1` can be read.
     #[inline(always)]
     unsafe fn load_alternate(self, p: *const f32, from: usize, to: usize) -> Self::V {
         let end = (2 * to).saturating_sub(1);

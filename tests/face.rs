@@ -6,8 +6,8 @@ mod support;
 use std::mem::MaybeUninit;
 use support::{POISON, assert_same_bits, fill, paths, run};
 use tapwise::{
-    Activation, Conv1d, Conv2d, Conv3d, Epilogue, Error, Expected, Field, Found, Isa, Kernel,
-    Layout, PackedWeights, Plan, Strides, Weights, reference,
+    Activation, Conv1d, Conv2d, Conv3d, Epilogue, Expected, Field, Found, Isa, Kernel, Layout,
+    PackedWeights, Plan, Strides, Weights, reference,
 };
 
 const CONV: Conv2d = Conv2d::new(8, 16, [3, 3]).padding([1, 1]);
@@ -350,7 +350,7 @@ fn errors_in_words() {
     let (x, mut y) = (fill(plan.input_len(), 1), vec![0.0; plan.output_len()]);
     let run = plan.run(&x, weights, Epilogue::new(), &mut [], &mut y).map(|_| ());
     assert_eq!(run.map_err(|error| error.to_string()), Err(text.to_owned()));
-    let of = |blob: &[f32]| PackedWeights::from_slice(&plan, blob).map(|_| ()).map_err(Error::from);
+    let of = |blob: &[f32]| PackedWeights::from_slice(&plan, blob).map(|_| ());
     assert_eq!(of(&packed).unwrap_err().to_string(), text);
     let reversed: Vec<f32> =
         packed.iter().map(|word| f32::from_bits(word.to_bits().swap_bytes())).collect();

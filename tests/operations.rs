@@ -167,7 +167,7 @@ fn every_operation_means_what_it_says() {
     for isa in Isa::ALL.into_iter().chain(Isa::MODELS.iter().copied()) {
         if isa.is_available() {
             // SAFETY: the machine has it.
-            unsafe { simd::enter(isa, Operations) };
+            unsafe { simd::enter::enter(isa, Operations) };
         } else {
             let text = format!("SKIPPED: this machine, or this build, has no {}\n", isa.name());
             std::io::stderr().write_all(text.as_bytes()).unwrap();
@@ -191,7 +191,7 @@ fn the_path_that_is_named_is_the_one_that_runs() {
     for isa in all.filter(|isa| isa.is_available()) {
         let mut ran = None;
         // SAFETY: the machine has it.
-        unsafe { simd::enter(isa, Note(&mut ran)) };
+        unsafe { simd::enter::enter(isa, Note(&mut ran)) };
         let has_fma = isa::Features::of_this_machine().has_fma();
         let expected = match isa {
             Isa::Scalar if !has_fma && !isa::HAS_VFMA => Isa::ScalarSoft,

@@ -19,7 +19,7 @@ pub(crate) struct Input<'a> {
 }
 
 /// The weights of a call.
-pub(crate) enum Weights<'a> {
+pub(crate) enum WeightSlice<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [Element], first_panel: usize },
     /// PyTorch's order.
@@ -38,6 +38,8 @@ pub(crate) struct Call<'a> {
     outputs: &'a Outputs<'a>,
     part: &'a Part,
     scratch: *mut Element,
+    #[cfg(debug_assertions)]
+    scratch_len: usize,
     borrows: PhantomData<&'a mut [Element]>,
 }
 
@@ -57,7 +59,7 @@ impl<'a> Call<'a> {
         problem: &'a Problem,
         isa: Isa,
         input: *const Element,
-        weights: Weights<'a>,
+        weights: WeightSlice<'a>,
         bias: *const Element,
         outputs: &'a Outputs<'a>,
         part: &'a Part,
@@ -68,11 +70,11 @@ impl<'a> Call<'a> {
             assert_sound(geometry, isa, &weights, part);
         }
         let (weights, is_packed) = match weights {
-            Weights::Packed { panels, first_panel } => {
+            WeightSlice::Packed { panels, first_panel } => {
                 let before = first_panel * geometry.chain() * LANES_PER_PANEL;
                 (panels.as_ptr().wrapping_sub(before), true)
             }
-            Weights::Unpacked(weights) => (weights.as_ptr(), false),
+            WeightSlice::Unpacked(weights) => (weights.as_ptr(), false),
         };
         Call {
             geometry,
@@ -84,6 +86,8 @@ impl<'a> Call<'a> {
             outputs,
             part,
             scratch: scratch.as_mut_ptr(),
+            #[cfg(debug_assertions)]
+            scratch_len: scratch.len(),
             borrows: PhantomData,
         }
     }
@@ -147,6 +151,13 @@ impl<'a> Call<'a> {
         self.part
     }
 
+    /// At the door of a kernel: whether scratch memory is as long as its schedule says.
+    #[inline(always)]
+    pub fn assert_room(&self, _least: usize) {
+        #[cfg(debug_assertions)]
+        assert!(self.scratch_len >= _least, "{} of {_least} elements", self.scratch_len);
+    }
+
     #[inline(always)]
     pub fn scratch(&self) -> *mut Element {
         self.scratch
@@ -154,18 +165,18 @@ impl<'a> Call<'a> {
 }
 
 /// What the checks of a call have made sure of.
-fn assert_sound(geometry: &Geometry, isa: Isa, weights: &Weights, part: &Part) {
+fn assert_sound(geometry: &Geometry, isa: Isa, weights: &WeightSlice, part: &Part) {
     let Part { pixels, panels } = part;
     debug_assert!(isa.is_available());
     debug_assert!(pixels.start < pixels.end && pixels.end <= geometry.pixels());
     debug_assert!(panels.start < panels.end && panels.end <= panels::count(geometry));
     match weights {
-        Weights::Packed { panels: held, first_panel } => {
+        WeightSlice::Packed { panels: held, first_panel } => {
             let panel_len = geometry.chain() * LANES_PER_PANEL;
             debug_assert!(*first_panel <= panels.start);
             debug_assert!(held.len() >= (panels.end - first_panel) * panel_len);
         }
-        Weights::Unpacked(weights) => {
+        WeightSlice::Unpacked(weights) => {
             debug_assert!(weights.len() == geometry.chain() * geometry.out_channels);
         }
     }

@@ -18,27 +18,27 @@ pub(crate) struct Cut {
     panels: Side,
 }
 
-/// One side of a grid: `count` things, cut into `parts` at multiples of `unit`.
+/// One side of a grid: `count` things, cut into `parts` at multiples of `grain`.
 #[derive(Clone, Copy, Debug)]
 struct Side {
     count: usize,
     parts: usize,
-    unit: usize,
+    grain: usize,
 }
 
 impl Side {
-    /// As many parts as wanted, but none with less than a unit, unless there is no more.
-    fn new(count: usize, wanted: usize, unit: usize) -> Side {
-        let (units, _) = divide(count, unit);
-        Side { count, parts: wanted.min(units).max(1), unit }
+    /// As many parts as wanted, but none with less than a grain, unless there is no more.
+    fn new(count: usize, wanted: usize, grain: usize) -> Side {
+        let (grains, _) = divide(count, grain);
+        Side { count, parts: wanted.min(grains).max(1), grain }
     }
 
     fn range(&self, part: usize) -> Range<usize> {
-        let (units, left_over) = divide(div_ceil(self.count, self.unit), self.parts);
+        let (grains, left_over) = divide(div_ceil(self.count, self.grain), self.parts);
         // Where the parts before end; without overflow.
         let before = |part: usize| {
-            let units = units * part + left_over.min(part);
-            units.saturating_mul(self.unit).min(self.count)
+            let grains = grains * part + left_over.min(part);
+            grains.saturating_mul(self.grain).min(self.count)
         };
         before(part)..before(part + 1)
     }
@@ -56,25 +56,35 @@ pub(crate) struct Wanted {
 impl Cut {
     /// Nothing to cut.
     pub const NONE: Cut = {
-        let none = Side { count: 0, parts: 0, unit: 1 };
+        let none = Side { count: 0, parts: 0, grain: 1 };
         Cut { pixels: none, panels: none }
     };
 
-    /// Between panels first, then between units of pixels. `panel_unit` and `pixel_unit` are what a
+    /// Between panels first, then between grains of pixels. `panel_grain` and `pixel_grain` are what a
     /// part holds at least.
-    pub fn panels_first(whole: &Part, wanted: Wanted, panel_unit: usize, pixel_unit: usize) -> Cut {
-        let panels = Side::new(whole.panels.end, wanted.parts, panel_unit);
+    pub fn panels_first(
+        whole: &Part,
+        wanted: Wanted,
+        panel_grain: usize,
+        pixel_grain: usize,
+    ) -> Cut {
+        let panels = Side::new(whole.panels.end, wanted.parts, panel_grain);
         let (left, _) = divide(wanted.parts, panels.parts);
-        let pixels = Side::new(whole.pixels.end, left, at_least(pixel_unit, wanted.least_pixels));
+        let pixels = Side::new(whole.pixels.end, left, at_least(pixel_grain, wanted.least_pixels));
         Cut { pixels, panels }
     }
 
     /// The same, between pixels first.
-    pub fn pixels_first(whole: &Part, wanted: Wanted, panel_unit: usize, pixel_unit: usize) -> Cut {
-        let pixel_unit = at_least(pixel_unit, wanted.least_pixels);
-        let pixels = Side::new(whole.pixels.end, wanted.parts, pixel_unit);
+    pub fn pixels_first(
+        whole: &Part,
+        wanted: Wanted,
+        panel_grain: usize,
+        pixel_grain: usize,
+    ) -> Cut {
+        let pixel_grain = at_least(pixel_grain, wanted.least_pixels);
+        let pixels = Side::new(whole.pixels.end, wanted.parts, pixel_grain);
         let (left, _) = divide(wanted.parts, pixels.parts);
-        let panels = Side::new(whole.panels.end, left, panel_unit);
+        let panels = Side::new(whole.panels.end, left, panel_grain);
         Cut { pixels, panels }
     }
 
@@ -90,7 +100,7 @@ impl Cut {
     }
 }
 
-/// As many units as hold so many things.
-pub(crate) fn at_least(unit: usize, least: usize) -> usize {
-    div_ceil(least, unit).max(1).saturating_mul(unit)
+/// As many grains as hold so many things.
+pub(crate) fn at_least(grain: usize, least: usize) -> usize {
+    div_ceil(least, grain).max(1).saturating_mul(grain)
 }

@@ -13,14 +13,14 @@ use crate::problem::strides::Strides;
 /// # Safety
 /// The residual has as many elements as its strides reach, the output as those of the problem do; the
 /// part lies inside, and nobody else accesses its elements meanwhile.
-type Copy =
+type CopyPart =
     unsafe fn(&Problem, &Strides, residual: *const Element, output: *mut Element, part: &Part);
 
 /// A plan holds the copy as a function, so that programs without such residuals do without it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResidualApart {
     pub strides: Strides,
-    pub copy: Copy,
+    pub copy: CopyPart,
 }
 
 impl ResidualApart {
@@ -30,7 +30,7 @@ impl ResidualApart {
 }
 
 /// # Safety
-/// As of [`Copy`].
+/// As of [`CopyPart`].
 unsafe fn copy(
     problem: &Problem,
     from: &Strides,

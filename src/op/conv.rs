@@ -1,5 +1,6 @@
 //! What a convolution layer is, by PyTorch's names, and every size that follows from it, checked.
 
+use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
 use crate::plan::Plan;
@@ -181,7 +182,7 @@ impl<const D: usize> Conv<D> {
         let unpadded = Conv { padding: none, ..*self };
         let limit = isize::MAX as usize;
         let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
-        let elements = limit / size_of::<f32>();
+        let elements = limit / size_of::<Element>();
         tri!(geometry.weights_len(elements));
         let format = tri!(PackedFormat::of(&geometry, elements));
         Ok((geometry, format))

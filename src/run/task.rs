@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::epilogue::{Activation, Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
-use crate::kernel::call::{self, Call};
+use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
 use crate::panels::{self, LANES_PER_PANEL};
@@ -106,7 +106,7 @@ impl<'a> Task<'a> {
             return Ok(()); // there are no images
         }
         let (weights, scratch) = if !plan.takes_unpacked() {
-            (call::Weights::Packed { panels: self.weights, first_panel: 0 }, scratch)
+            (WeightSlice::Packed { panels: self.weights, first_panel: 0 }, scratch)
         } else if let Some(pack_panels) = plan.pack_panels {
             let panel_len = simplest.geometry.chain() * LANES_PER_PANEL;
             let len = part.panels.len() * panel_len;
@@ -114,9 +114,9 @@ impl<'a> Task<'a> {
                 return Error::check_len(Field::Scratch, len, scratch.len());
             };
             pack_panels(&simplest.geometry, self.weights, part.panels.clone(), body);
-            (call::Weights::Packed { panels: body, first_panel: part.panels.start }, scratch)
+            (WeightSlice::Packed { panels: body, first_panel: part.panels.start }, scratch)
         } else {
-            (call::Weights::Unpacked(self.weights), scratch)
+            (WeightSlice::Unpacked(self.weights), scratch)
         };
         let mut residual = self.residual;
         if let Some(apart) = &plan.residual_apart

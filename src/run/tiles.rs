@@ -1,8 +1,10 @@
 //! A call as disjoint pieces that any threads compute in any order.
 
 use super::task::Task;
+use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::part::{Cut, Part, Wanted};
+use crate::panels::PIXELS_WORTH_PACKING;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -26,10 +28,10 @@ use core::marker::PhantomData;
 #[must_use = "a job computes nothing by itself: run its tiles"]
 pub struct Job<'a> {
     task: Task<'a>,
-    borrows: PhantomData<(&'a [f32], &'a mut [f32])>,
+    borrows: PhantomData<(&'a [Element], &'a mut [Element])>,
 }
 
-// SAFETY: the pointers of the task stand for shared and exclusive borrows of `f32` slices, which
+// SAFETY: the pointers of the task stand for shared and exclusive borrows of slices, which
 // may go to other threads.
 unsafe impl Send for Job<'_> {}
 // SAFETY: a shared job gives no access to the output; `tiles` needs it exclusively.
@@ -54,7 +56,7 @@ impl<'a> Job<'a> {
             Cut::NONE
         } else {
             // A part that packs its weights first takes as long for that as for many pixels.
-            let least_pixels = if plan.pack_panels.is_some() { 320 } else { 1 };
+            let least_pixels = if plan.pack_panels.is_some() { PIXELS_WORTH_PACKING } else { 1 };
             let wanted = Wanted { parts: count.max(1), least_pixels };
             plan.schedule.cut(&plan.simplest, &whole, wanted)
         };
@@ -108,7 +110,7 @@ impl<'a> Tile<'a> {
     /// # Errors
     /// Scratch memory of fewer than [`Job::scratch_len`] elements; the output is then untouched, and
     /// the tile comes back with the error.
-    pub fn run(self, scratch: &mut [f32]) -> Result<(), Refused<'a>> {
+    pub fn run(self, scratch: &mut [Element]) -> Result<(), Refused<'a>> {
         // SAFETY: the job holds the output exclusively, and its tiles are disjoint, as are the
         // elements that the plan's output strides tell apart.
         let outcome = unsafe { self.job.task.run_part(self.part.clone(), scratch) };

@@ -18,16 +18,18 @@ fn main() -> Result<(), Error> {
 
     let mut scratch = vec![0.0; plan.scratch_len()];
     let mut expected = vec![0.0; plan.output_len()];
-    let alone = best_of_50(|| plan.run(&x, weights, epilogue, &mut scratch, &mut expected))?;
+    let alone =
+        best_of_50(|| plan.run(&x, weights, epilogue, &mut scratch, &mut expected).map(|_| ()))?;
 
     let threads = rayon::current_num_threads();
     let mut y = vec![0.0; plan.output_len()];
     let together = best_of_50(|| {
         let mut job = plan.job(&x, weights, epilogue, &mut y)?;
         let tiles: Vec<_> = job.tiles(4 * threads).collect(); // four each even the work out
-        tiles
-            .into_par_iter()
-            .try_for_each_init(|| vec![0.0; plan.scratch_len()], |scratch, tile| tile.run(scratch))
+        tiles.into_par_iter().try_for_each_init(
+            || vec![0.0; plan.scratch_len()],
+            |scratch, tile| tile.run(scratch).map_err(Error::from),
+        )
     })?;
 
     let same = y.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());

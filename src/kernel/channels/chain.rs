@@ -8,6 +8,10 @@ use crate::simd::Simd;
 
 impl<L: Spread> TilesInRow<'_, L> {
     /// Adds the whole chain. `WHOLE`: every column of taps lies inside for every pixel.
+    ///
+    /// # Safety
+    /// The windows are of the call's input, as the tile describes them; with `WHOLE` every column of
+    /// taps lies inside the input for every pixel. The panel holds the weights of the lanes.
     #[inline(always)]
     pub unsafe fn accumulate<S: Simd, const PIXELS: usize, const WHOLE: bool>(
         &self,
@@ -24,7 +28,7 @@ impl<L: Spread> TilesInRow<'_, L> {
             pixel += 1;
         }
         let [depth, height] = &self.taps;
-        let [_, kernel_height, kernel_width] = geometry.window;
+        let [_, window_height, window_width] = geometry.window;
         let in_per_group = geometry.in_per_group;
         let steps = geometry.dilation.map(|dilation| dilation as isize);
         let depth_step = steps[0].wrapping_mul(strides.depth as isize);
@@ -40,13 +44,13 @@ impl<L: Spread> TilesInRow<'_, L> {
             while kd < depth.end {
                 let mut kh = height.start;
                 while kh < height.end {
-                    let tap = (kd * kernel_height + kh) * kernel_width;
+                    let tap = (kd * window_height + kh) * window_width;
                     let mut w = weights.wrapping_add(tap * channels * LANES_PER_PANEL);
                     let mut offset = (kd as isize)
                         .wrapping_mul(depth_step)
                         .wrapping_add((kh as isize).wrapping_mul(row_step));
                     let mut column = tile.column;
-                    let mut left = kernel_width;
+                    let mut left = window_width;
                     while left > 0 {
                         // SAFETY: these taps lie inside the input, or the first pixel of the
                         // image is read; the panel holds these steps.
@@ -93,6 +97,10 @@ impl<L: Spread> TilesInRow<'_, L> {
     }
 
     /// The channels of a block, from `first` on, at one tap.
+    ///
+    /// # Safety
+    /// The panel holds `channels` steps from `weights` on; each place of `at`, moved by `offset`, has
+    /// those channels of the input.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     unsafe fn block<S: Simd, const PIXELS: usize, const MASKED: bool>(

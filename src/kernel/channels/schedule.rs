@@ -7,6 +7,7 @@ use crate::kernel::part::{Cut, Part, Wanted};
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{at_least_1, smaller};
+use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Schedule {
         }
     }
 
-    pub const fn scratch_len(&self, _problem: &Problem) -> usize {
+    pub const fn scratch_len(&self, _geometry: &Geometry) -> usize {
         0
     }
 

@@ -29,20 +29,20 @@ impl TapRows {
     #[inline(always)]
     pub fn of(geometry: &Geometry, strides: &Strides, taps: &[Range<usize>; 2]) -> TapRows {
         let [depth, height] = taps;
-        let [_, kernel_height, width] = geometry.window;
+        let [_, window_height, width] = geometry.window;
         let to_weights = width * LANES_PER_PANEL;
         let to_input = geometry.dilation[1].wrapping_mul(strides.row);
         let to_plane = geometry.dilation[0].wrapping_mul(strides.depth);
         let rows = height.end - height.start;
         TapRows {
-            weights: (depth.start * kernel_height + height.start) * to_weights,
+            weights: (depth.start * window_height + height.start) * to_weights,
             input: depth
                 .start
                 .wrapping_mul(to_plane)
                 .wrapping_add(height.start.wrapping_mul(to_input)),
             to_weights,
             to_input,
-            plane_to_weights: (kernel_height - rows) * to_weights,
+            plane_to_weights: (window_height - rows) * to_weights,
             plane_to_input: to_plane.wrapping_sub(rows.wrapping_mul(to_input)),
             depth: depth.end - depth.start,
             height: rows,
@@ -54,6 +54,9 @@ impl TapRows {
 impl<L: Spread> TilesInRow<'_, L> {
     /// Adds the whole chain of a depthwise window, `COLUMNS` taps of a row at a time, those that
     /// are left one by one.
+    ///
+    /// # Safety
+    /// As of [`accumulate`](TilesInRow::accumulate), of a depthwise window.
     #[inline(always)]
     pub unsafe fn accumulate_shared<
         S: Simd,
@@ -110,6 +113,10 @@ impl<L: Spread> TilesInRow<'_, L> {
     /// `COLUMNS` taps of a row, the first one at `x` and `column` for the first pixel: each column
     /// of the input is loaded once for all the pixels that see it. Columns ascend, so the taps of
     /// each pixel do.
+    ///
+    /// # Safety
+    /// The panel holds `COLUMNS` steps from `weights` on; the row of the input lies around `x`, whose
+    /// column is `column`, and with `WHOLE` has all columns that the pixels see.
     #[inline(always)]
     unsafe fn columns<S: Simd, const PIXELS: usize, const COLUMNS: usize, const WHOLE: bool>(
         &self,

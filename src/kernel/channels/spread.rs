@@ -7,6 +7,9 @@ pub(super) trait Spread {
     /// Whether the chain has one channel.
     const DEPTHWISE: bool;
     /// The input of each lane, `p` being at channel `channel` of the first lane's group.
+    ///
+    /// # Safety
+    /// The input has this channel at that place for the groups of all lanes that are channels.
     unsafe fn load<S: Simd>(&self, simd: S, p: *const f32, channel: usize) -> S::V;
 }
 

@@ -71,6 +71,10 @@ impl<const VECTORS: usize, const PIXELS: usize> Body for TileBody<'_, VECTORS, P
 }
 
 /// The segment of the chain.
+///
+/// # Safety
+/// The tile lies where [`DenseTile::place`] has put it, in a segment of the call's chain: its windows
+/// are of the call's input, the panels hold its weights.
 #[inline(always)]
 unsafe fn accumulate<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
@@ -130,6 +134,9 @@ struct Block<'a> {
 
 impl Block<'_> {
     /// All rows of taps that lie inside the input for some pixel.
+    ///
+    /// # Safety
+    /// As of [`accumulate`], the block being one of the segment.
     #[inline(always)]
     unsafe fn rows<S: Simd, const VECTORS: usize, const PIXELS: usize>(
         &self,
@@ -255,6 +262,10 @@ struct StepRun<'a> {
 
 impl StepRun<'_> {
     /// All steps: several rows as the table holds them, or a row in as many parts as it takes.
+    ///
+    /// # Safety
+    /// The panels hold the steps of all rows from `weights` on. For each of them `at` is where the pixel
+    /// reads the input; for a pixel that is masked, any place with as many steps behind it.
     #[inline(always)]
     unsafe fn all<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
         &self,
@@ -321,6 +332,9 @@ impl StepRun<'_> {
 }
 
 /// One step of every chain of the tile: an outer product.
+///
+/// # Safety
+/// The panels hold the step at `weights`, the input that of each pixel at `offset` from `at`.
 #[inline(always)]
 unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
     simd: S,
@@ -349,6 +363,9 @@ unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED:
 }
 
 /// The weights of a step.
+///
+/// # Safety
+/// The panels hold the step at `weights`.
 #[inline(always)]
 unsafe fn load_weights<S: Simd, const VECTORS: usize>(
     simd: S,
@@ -368,6 +385,9 @@ unsafe fn load_weights<S: Simd, const VECTORS: usize>(
 }
 
 /// Four steps whose inputs adjoin, in this order: a vector of them for each pixel.
+///
+/// # Safety
+/// As of [`step`], for four steps; and a vector has no more than four lanes.
 #[inline(always)]
 unsafe fn four_steps<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
@@ -394,6 +414,9 @@ unsafe fn four_steps<S: Simd, const VECTORS: usize, const PIXELS: usize>(
 }
 
 /// One of four steps.
+///
+/// # Safety
+/// The panels hold the four steps from `weights` on.
 #[inline(always)]
 unsafe fn step_of_four<S: Simd, const VECTORS: usize, const PIXELS: usize, const STEP: i32>(
     simd: S,

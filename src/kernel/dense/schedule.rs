@@ -8,6 +8,7 @@ use crate::numerics::CHANNEL_BLOCK;
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{at_least_1, smaller};
+use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 
 /// The widest tile of output channels of any instruction set. Scratch memory is sized by it, so
@@ -91,7 +92,7 @@ impl Schedule {
         }
     }
 
-    pub const fn scratch_len(&self, _problem: &Problem) -> usize {
+    pub const fn scratch_len(&self, _geometry: &Geometry) -> usize {
         self.pixels_in_scratch.saturating_mul(self.sums_width)
     }
 

@@ -28,6 +28,10 @@ pub(super) fn prefetch_next<S: Simd, const PIXELS: usize>(simd: S, tile: &DenseT
     }
 }
 
+/// Sums from the bias.
+///
+/// # Safety
+/// The bias has as many values as the segment has channels.
 #[inline(always)]
 pub(super) unsafe fn load_bias<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
@@ -49,6 +53,10 @@ pub(super) unsafe fn load_bias<S: Simd, const VECTORS: usize, const PIXELS: usiz
     }
 }
 
+/// Sums from the segment before.
+///
+/// # Safety
+/// The sums of the tile have room for `sums_width` values for each of its pixels.
 #[inline(always)]
 pub(super) unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,
@@ -69,6 +77,10 @@ pub(super) unsafe fn load_sums<S: Simd, const VECTORS: usize, const PIXELS: usiz
     }
 }
 
+/// Sums for the next segment, or for a strip.
+///
+/// # Safety
+/// As of [`load_sums`].
 #[inline(always)]
 pub(super) unsafe fn store_sums<S: Simd, const VECTORS: usize, const PIXELS: usize>(
     simd: S,

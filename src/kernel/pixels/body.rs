@@ -83,6 +83,9 @@ impl<const CHANNELS: usize, const VECTORS: usize> Body for TileBody<'_, CHANNELS
 
 impl PixelTile<'_> {
     /// Adds the whole chain.
+    ///
+    /// # Safety
+    /// The tile describes windows of the call's input; its weights are those of the tile's channels.
     #[inline(always)]
     unsafe fn accumulate<S: Simd, const CHANNELS: usize, const VECTORS: usize>(
         &self,
@@ -94,7 +97,7 @@ impl PixelTile<'_> {
         let strides = self.channels.call.input().strides;
         let weights = &self.channels.weights;
         let [depth, height] = &self.taps;
-        let [_, kernel_height, kernel_width] = geometry.window;
+        let [_, window_height, window_width] = geometry.window;
         let in_per_group = geometry.in_per_group;
         let [depth_step, row_step, pixel_step] = [
             geometry.dilation[0].wrapping_mul(strides.depth),
@@ -116,13 +119,13 @@ impl PixelTile<'_> {
             while kd < depth.end {
                 let mut kh = height.start;
                 while kh < height.end {
-                    let tap = (kd * kernel_height + kh) * kernel_width;
+                    let tap = (kd * window_height + kh) * window_width;
                     let mut w = block_weights.wrapping_add(tap * to_tap);
                     let mut x = block_input
                         .wrapping_add(kd.wrapping_mul(depth_step))
                         .wrapping_add(kh.wrapping_mul(row_step));
                     let mut column = self.column;
-                    let mut left = kernel_width;
+                    let mut left = window_width;
                     while left > 0 {
                         let all_inside = column >= 0 && column + past < size;
                         let some_inside = column + past >= 0 && column < size;
@@ -161,6 +164,10 @@ impl PixelTile<'_> {
     }
 
     /// The channels of a block at one tap, the first pixel of which reads `column`.
+    ///
+    /// # Safety
+    /// The weights hold `channels` steps from `w` on for each output channel. `x` is where the first
+    /// pixel reads them; with [`lanes::ALL`] all pixels have this tap inside the input.
     #[inline(always)]
     unsafe fn block<S: Simd, const CHANNELS: usize, const VECTORS: usize, const LANES: usize>(
         &self,

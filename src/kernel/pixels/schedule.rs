@@ -54,8 +54,8 @@ impl Schedule {
         schedule
     }
 
-    pub const fn scratch_len(&self, problem: &Problem) -> usize {
-        problem.geometry.in_channels.saturating_mul(self.copied_channel)
+    pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
+        geometry.in_channels.saturating_mul(self.copied_channel)
     }
 
     /// Groups share no input, so between panels first; as where there are more weights than inputs,

@@ -162,6 +162,10 @@ impl Chains<'_> {
     }
 
     /// Vectors of a line, from one on; how many.
+    ///
+    /// # Safety
+    /// The copy of the band is made, and has the vectors of the line from `first` on, as the output has
+    /// their places.
     #[inline(always)]
     unsafe fn tile<S: Simd, const VECTORS: usize>(
         &self,
@@ -182,6 +186,9 @@ impl Chains<'_> {
 
     /// Adds up the chains of vectors that are `step` apart, the first one at position `at` of the
     /// long row.
+    ///
+    /// # Safety
+    /// The copy of the band is made, and has these vectors for every tap of the window.
     #[inline(always)]
     unsafe fn sums<S: Simd, const VECTORS: usize>(
         &self,

@@ -79,6 +79,10 @@ struct CopyRows {
 impl CopyRows {
     /// Vector by vector, from the last column to the first: a vector that reaches over the end of
     /// its row spoils what is still to be written.
+    ///
+    /// # Safety
+    /// The input has the places that are inside; the target has room for all rows, and for a vector
+    /// behind the last one.
     #[inline(always)]
     unsafe fn copy<S: Simd, const STEP: usize>(&self, simd: S) {
         let mut column = self.columns.next_multiple_of(S::LANES);

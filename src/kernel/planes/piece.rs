@@ -49,16 +49,16 @@ impl TapSteps {
 }
 
 impl TapStep {
-    /// From a place to the next with the same remainder are `unit` elements, to the next
+    /// From a place to the next with the same remainder are `neighbour` elements, to the next
     /// remainder `phase`.
     #[inline(always)]
-    fn of(dilation: usize, stride: usize, unit: usize, phase: usize) -> TapStep {
-        let (units, remainder) = divide(dilation, stride);
+    fn of(dilation: usize, stride: usize, neighbour: usize, phase: usize) -> TapStep {
+        let (places, remainder) = divide(dilation, stride);
         TapStep {
-            step: remainder.wrapping_mul(phase).wrapping_add(units.wrapping_mul(unit)),
+            step: remainder.wrapping_mul(phase).wrapping_add(places.wrapping_mul(neighbour)),
             remainder,
             stride,
-            correction: unit.wrapping_sub(stride.wrapping_mul(phase)),
+            correction: neighbour.wrapping_sub(stride.wrapping_mul(phase)),
         }
     }
 

@@ -99,11 +99,7 @@ impl Schedule {
 
     /// The elements of scratch memory: of the copy, of the sums behind it, and of a vector, because
     /// both are read and written in whole ones.
-    pub const fn scratch_len(&self, problem: &Problem) -> usize {
-        self.len(&problem.geometry)
-    }
-
-    const fn len(&self, geometry: &Geometry) -> usize {
+    pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
         let sums = self.rows.saturating_mul(self.row_len);
         self.copied_len(geometry).saturating_add(sums).saturating_add(LANES_PER_PANEL)
     }
@@ -136,5 +132,5 @@ const fn repays_a_copy(geometry: &Geometry) -> bool {
     }
     let band = Schedule::of_geometry(geometry, &Caches::USUAL);
     let taps = (band.rows * band.columns).saturating_mul(geometry.taps());
-    band.len(geometry) <= MOST && band.copied_len(geometry) <= taps / 2
+    band.scratch_len(geometry) <= MOST && band.copied_len(geometry) <= taps / 2
 }
