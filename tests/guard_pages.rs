@@ -9,7 +9,7 @@ use core::ffi::{c_int, c_long, c_void};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use support::{Layer, POISON, assert_same_bits, fill, paths};
-use tapwise::{Epilogue, Layout, Plan, Strides, Weights, reference};
+use tapwise::{Epilogue, Kernel, Layout, Plan, Strides, Weights, reference};
 
 unsafe extern "C" {
     fn mmap(
@@ -255,7 +255,6 @@ fn every_kernel_stays_inside() {
                 plan = plan.with_input_strides(doubled(plan.input_strides())).unwrap();
                 plan = plan.with_output_strides(doubled(plan.output_strides())).unwrap();
             }
-            kernels.insert((plan.kernel_name(), plan.scratch_len() > 0));
             let bias = fill(layer.out_channels, 3);
             let residual = fill(plan.output_len(), 4);
             let epilogue = if full {
@@ -266,10 +265,13 @@ fn every_kernel_stays_inside() {
             let mut expected = vec![POISON; plan.output_len()];
             let (x, w) = (fill(plan.input_len(), 1), fill(plan.weights_len(), 2));
             reference::run(&plan, &x, &w, epilogue, &mut expected).unwrap();
-            for isa in paths() {
-                for side in [Side::Before, Side::Behind] {
-                    let plan = plan.with_isa(isa).unwrap();
-                    memory.check(layer, &plan, side, full, &expected);
+            for plan in Kernel::ALL.into_iter().filter_map(|kernel| plan.with_kernel(kernel).ok()) {
+                kernels.insert((plan.kernel_name(), plan.scratch_len() > 0));
+                for isa in paths() {
+                    for side in [Side::Before, Side::Behind] {
+                        let plan = plan.with_isa(isa).unwrap();
+                        memory.check(layer, &plan, side, full, &expected);
+                    }
                 }
             }
         }
