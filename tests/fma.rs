@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Once;
 use support::share;
-use tapwise::{Conv1d, Epilogue, Layout, numerics};
+use tapwise::{Conv1d, Epilogue, Layout, Weights, numerics};
 
 type Triple = [f32; 3];
 
@@ -79,10 +79,15 @@ fn check(triples: &[Triple]) -> usize {
 fn check_paths(triples: &[Triple], expected: &[f32]) {
     let channels = triples.len();
     let conv = Conv1d::new(channels, channels, [1]).groups(channels);
-    let plan = conv.plan(Layout::Nhwc, 1, [1]).unwrap();
+    // Unpacked, since there are infinite ones and NaN among them.
+    let plan = conv.plan(Layout::Nhwc, 1, [1]).unwrap().unpacked().unwrap();
+    let mut scratch = vec![0.0; plan.scratch_len()];
     let [x, w, acc] = [0, 1, 2].map(|at| triples.iter().map(|t| t[at]).collect::<Vec<f32>>());
     for isa in support::paths() {
-        let y = support::run(&plan.with_isa(isa).unwrap(), &x, &w, Epilogue::new().bias(&acc));
+        let plan = plan.with_isa(isa).unwrap();
+        let mut y = vec![0.0; channels];
+        plan.run(&x, Weights::Unpacked(&w), Epilogue::new().bias(&acc), &mut scratch, &mut y)
+            .unwrap();
         for ((triple, found), expected) in triples.iter().zip(y).zip(expected) {
             assert_eq!(
                 found.to_bits(),
