@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 use suite::{Layer, Prepared};
-use tapwise::{Conv2d, Epilogue, Error, Isa, Layout};
+use tapwise::{Conv2d, Epilogue, Error, Isa, Layout, PackedWeights};
 
 const LAYOUTS: [(&str, Layout); 2] = [("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)];
 const SAMPLES: usize = 10;
@@ -135,6 +135,18 @@ fn calls(criterion: &mut Criterion) -> Result<(), Error> {
             });
         }
     }
+    let wide = Conv2d::new(64, 64, [3, 3]).padding([1, 1]);
+    for (name, layout) in LAYOUTS {
+        group.bench_function(format!("Conv::plan, {name}"), |bencher| {
+            bencher.iter(|| black_box(wide).plan(layout, 1, black_box([56, 56])));
+        });
+    }
+    let plan = wide.plan(Layout::Nhwc, 1, [56, 56])?;
+    let mut packed = vec![0.0; plan.packed_len()];
+    plan.pack(&vec![0.25; plan.weights_len()], &mut packed)?;
+    group.bench_function("PackedWeights::from_slice", |bencher| {
+        bencher.iter(|| PackedWeights::from_slice(black_box(&plan), black_box(&packed)).is_ok());
+    });
     group.bench_function("Isa::detect", |bencher| bencher.iter(Isa::detect));
     group.finish();
     Ok(())

@@ -256,6 +256,7 @@ fn strides_by_rank_and_by_shape() {
 fn what_a_plan_tells() {
     let conv = Conv2d::new(6, 12, [3, 2]).groups(3).stride([2, 1]);
     assert_eq!((conv.in_channels(), conv.out_channels(), conv.kernel_size()), (6, 12, [3, 2]));
+    assert_eq!(conv.group_count(), 3);
     let plan = conv.plan(Layout::Nhwc, 4, [9, 8]).unwrap();
     let channels = (plan.in_channels(), plan.out_channels(), plan.groups());
     assert_eq!((plan.batch(), channels), (4, (6, 12, 3)));
@@ -277,6 +278,17 @@ fn a_plan_takes_the_fastest_path() {
         assert_eq!(EMPTY.isa(), Isa::detect());
         for isa in paths() {
             assert_eq!(plan(layout, 1).with_isa(isa).unwrap().isa(), isa);
+        }
+        // And so do its calls.
+        let plan = plan(layout, 1);
+        let (x, w) = (fill(plan.input_len(), 1), fill(plan.weights_len(), 2));
+        let mut packed = vec![0.0; plan.packed_len()];
+        let weights = plan.pack(&w, &mut packed).unwrap();
+        let mut y = vec![POISON; plan.output_len()];
+        assert_eq!(plan.job(&x, weights, Epilogue::new(), &mut y).unwrap().isa(), Isa::detect());
+        for isa in paths() {
+            let plan = plan.with_isa(isa).unwrap();
+            assert_eq!(plan.job(&x, weights, Epilogue::new(), &mut y).unwrap().isa(), isa);
         }
     }
 }

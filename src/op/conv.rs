@@ -198,6 +198,11 @@ impl<const D: usize> Conv<D> {
         self.out_channels
     }
 
+    /// The groups.
+    pub const fn group_count(&self) -> usize {
+        self.groups
+    }
+
     /// The size of the kernel, in taps.
     pub const fn kernel_size(&self) -> [usize; D] {
         self.kernel

@@ -88,6 +88,11 @@ impl<'a> Task<'a> {
         self.plan
     }
 
+    /// The path on which parts are computed.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// All of the output.
     pub fn whole(&self) -> Part {
         let geometry = &self.plan.problem.geometry;

@@ -3,6 +3,7 @@
 use super::task::Task;
 use crate::element::Element;
 use crate::error::Error;
+use crate::isa::Isa;
 use crate::kernel::part::{Cut, Part, Wanted};
 use crate::panels::PIXELS_WORTH_PACKING;
 use core::fmt;
@@ -61,6 +62,11 @@ impl<'a> Job<'a> {
             plan.schedule.cut(&plan.simplest, &whole, wanted)
         };
         Tiles { job: self, cut, next: 0 }
+    }
+
+    /// The path that its tiles take.
+    pub fn isa(&self) -> Isa {
+        self.task.isa()
     }
 
     /// The elements of scratch memory that each tile needs while it runs.
