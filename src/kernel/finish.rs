@@ -132,24 +132,25 @@ impl<'a> Outputs<'a> {
     /// Those elements belong to the part of the output that is computed.
     #[inline(always)]
     pub unsafe fn store<S: Simd>(&self, simd: S, v: S::V, offset: usize, count: usize) {
-        let output = self.output.wrapping_add(offset);
         let residual = self.residual.wrapping_add(offset);
         // SAFETY: the elements are in the output, and in the residual, which has its strides.
         unsafe {
-            // Two branches from end to end: with one for each step, short chains take a sixth longer
-            // on the portable path.
-            if count == S::LANES {
+            // Whole vectors are a branch of their own from end to end: otherwise short chains take a
+            // sixth longer on the portable path.
+            if S::LANES > 1 && count == S::LANES {
                 let sum =
                     if self.residual.is_null() { v } else { simd.add(v, simd.load(residual)) };
-                simd.store(output, finish(simd, sum, self.function));
-            } else {
-                let sum = if self.residual.is_null() {
-                    v
-                } else {
-                    simd.add(v, simd.load_first(residual, count))
-                };
-                simd.store_first(output, finish(simd, sum, self.function), count);
+                let output = self.output.wrapping_add(offset);
+                return simd.store(output, finish(simd, sum, self.function));
             }
+            let sum = if self.residual.is_null() {
+                v
+            } else if count == S::LANES {
+                simd.add(v, simd.load(residual))
+            } else {
+                simd.add(v, simd.load_first(residual, count))
+            };
+            self.store_finished(simd, finish(simd, sum, self.function), offset, count);
         }
     }
 
