@@ -18,7 +18,7 @@ mod suite;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use suite::Prepared;
-use tapwise::{Epilogue, Error, Isa, Layout};
+use tapwise::{Epilogue, Error, Isa, Kernel, Layout};
 
 const MOST_FOR_TILES: f64 = 1.15;
 const LEAST_FOR_TWO_THREADS: f64 = 1.7;
@@ -79,6 +79,9 @@ fn main() {
         }
     }
     println!("the worst cut of each kernel: {worst:?}");
+    let missing =
+        Kernel::ALL.map(Kernel::name).into_iter().filter(|name| !worst.contains_key(name));
+    faults.extend(missing.filter(|_| only.is_none()).map(|name| format!("{name}: no layer")));
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
