@@ -149,6 +149,9 @@ impl Chains<'_> {
                     8.. if const { most_vectors(S::FACTS) >= 8 } => {
                         self.tile::<S, 8>(simd, line, done)
                     }
+                    6.. if const { most_vectors(S::FACTS) >= 6 } => {
+                        self.tile::<S, 6>(simd, line, done)
+                    }
                     4.. if const { most_vectors(S::FACTS) >= 4 } => {
                         self.tile::<S, 4>(simd, line, done)
                     }

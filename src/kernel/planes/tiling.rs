@@ -4,7 +4,7 @@ use crate::kernel::bodies::LoopBody;
 use crate::simd::HAS_VECTORS;
 use crate::simd::facts::Facts;
 
-/// The most vectors of pixels of a tile: 1, 2, 4 or 8.
+/// The most vectors of pixels of a tile, of which there are some of 1, 2, 4, 6 and 8.
 pub(super) const fn most_vectors(facts: Facts) -> usize {
     match facts.lanes {
         1 if facts.fuses && HAS_VECTORS => 2,
@@ -21,6 +21,6 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
         types: &["planes", "chains", "ChainsBody"],
         sizes: [("vectors", 0), ("", 0)],
         multiply_adds: most,
-        multiply_adds_left: [most / 2, most / 4],
+        multiply_adds_left: [6, 4, 2].map(|vectors| if vectors < most { vectors } else { 0 }),
     });
 }
