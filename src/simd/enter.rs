@@ -77,17 +77,14 @@ pub(crate) unsafe fn enter<B: Body>(isa: Isa, body: B) {
         Isa::FourLanes => on(FourLanes, isa, body),
         #[cfg(feature = "models")]
         Isa::SixteenLanes => on(SixteenLanes, isa, body),
-        // Either of them, by the only one that there is.
-        Isa::Scalar | Isa::ScalarSoft => OneLane.enter(body),
-        #[allow(unreachable_patterns)]
+        // The only one that there is for both.
         _ => {
-            debug_assert!(false, "{} is not in this build", isa.name());
+            debug_assert!(matches!(isa, Isa::Scalar | Isa::ScalarSoft), "{}", isa.name());
             OneLane.enter(body);
         }
     }
 }
 
-#[inline(always)]
 #[allow(dead_code)] // of one lane there is nothing to check
 fn on<S: Simd, B: Body>(simd: S, isa: Isa, body: B) {
     const { assert!(S::LANES <= MOST_LANES && MOST_LANES.is_multiple_of(S::LANES)) };

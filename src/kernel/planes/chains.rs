@@ -44,7 +44,7 @@ impl Body for ChainsBody<'_> {
 }
 
 /// Vectors in a line: where the first one is in the long row, and from each to the next; and the
-/// same of their outputs, of which each has `count`.
+/// same of their outputs, of which each has `count`, `lane_step` apart.
 struct Line<'a> {
     vectors: usize,
     at: usize,
@@ -52,6 +52,7 @@ struct Line<'a> {
     outputs: Outputs<'a>,
     offset: usize,
     output_step: usize,
+    lane_step: usize,
     count: usize,
 }
 
@@ -69,6 +70,7 @@ impl Chains<'_> {
             outputs: *call.outputs(),
             offset: self.offset + row * to_row,
             output_step: pixel.wrapping_mul(S::LANES),
+            lane_step: pixel,
             count: S::LANES,
         };
         self.line(simd, &line);
@@ -95,6 +97,7 @@ impl Chains<'_> {
                 outputs: *call.outputs(),
                 offset: self.offset + column * pixel,
                 output_step: to_row,
+                lane_step: pixel,
                 count: S::LANES.min(columns - column),
             };
             self.line(simd, &line);
@@ -116,6 +119,7 @@ impl Chains<'_> {
             outputs: outputs.into_memory(finished),
             offset: 0,
             output_step: S::LANES,
+            lane_step: 1,
             count: S::LANES,
         };
         self.line(simd, &line);
@@ -176,13 +180,12 @@ impl Chains<'_> {
         line: &Line,
         first: usize,
     ) -> usize {
-        let Line { at, step, outputs, offset, output_step, count, .. } = line;
+        let Line { at, step, outputs, offset, output_step, lane_step, count, .. } = line;
         let offset = offset.wrapping_add(output_step.wrapping_mul(first));
-        let pixel = self.piece.call.outputs().strides().pixel;
         // SAFETY: the caller vouches for the copy and for the outputs.
         unsafe {
             let sums = self.sums::<S, VECTORS>(simd, at + step * first, *step);
-            outputs.store_vectors(simd, &sums, offset, *output_step, pixel, *count);
+            outputs.store_vectors(simd, &sums, offset, *output_step, *lane_step, *count);
         }
         VECTORS
     }
