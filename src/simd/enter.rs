@@ -1,9 +1,5 @@
 //! From the name of an instruction set to a body that runs on it.
 
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
-use super::avx2::Avx2;
-#[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
-use super::avx512::Avx512;
 #[cfg(all(
     target_arch = "arm",
     target_abi = "eabihf",
@@ -11,25 +7,6 @@ use super::avx512::Avx512;
     not(target_os = "horizon")
 ))]
 use super::cortex_m::CortexM as OneLane;
-#[cfg(feature = "models")]
-use super::model::{FourLanes, SixteenLanes};
-#[cfg(all(
-    target_arch = "aarch64",
-    target_endian = "little",
-    target_feature = "neon",
-    feature = "neon"
-))]
-use super::neon::Neon;
-#[cfg(all(
-    feature = "portable",
-    any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
-))]
-use super::portable::Portable;
-#[cfg(any(
-    all(target_arch = "x86_64", target_feature = "sse2"),
-    all(target_arch = "aarch64", target_feature = "neon")
-))]
-use super::scalar::ScalarFma;
 #[cfg(not(all(
     target_arch = "arm",
     target_abi = "eabihf",
@@ -49,34 +26,34 @@ pub(crate) unsafe fn enter<B: Body>(isa: Isa, body: B) {
     match isa {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx512"))]
         // SAFETY: the caller vouches for it.
-        Isa::Avx512 => on(unsafe { Avx512::new() }, isa, body),
+        Isa::Avx512 => on(unsafe { super::avx512::Avx512::new() }, isa, body),
         #[cfg(all(target_arch = "x86_64", target_feature = "sse2", feature = "avx2"))]
         // SAFETY: as above.
-        Isa::Avx2 => on(unsafe { Avx2::new() }, isa, body),
+        Isa::Avx2 => on(unsafe { super::avx2::Avx2::new() }, isa, body),
         #[cfg(all(
             feature = "portable",
             any(target_feature = "sse2", all(target_arch = "wasm32", target_feature = "simd128"))
         ))]
-        Isa::Portable => on(Portable, isa, body),
+        Isa::Portable => on(super::portable::Portable, isa, body),
         #[cfg(all(
             target_arch = "aarch64",
             target_endian = "little",
             target_feature = "neon",
             feature = "neon"
         ))]
-        Isa::Neon => on(Neon, isa, body),
+        Isa::Neon => on(super::neon::Neon, isa, body),
         #[cfg(any(
             all(target_arch = "x86_64", target_feature = "sse2"),
             all(target_arch = "aarch64", target_feature = "neon")
         ))]
         Isa::Scalar if crate::isa::Features::of_this_machine().has_fma() => {
             // SAFETY: the machine has FMA.
-            on(unsafe { ScalarFma::new() }, isa, body);
+            on(unsafe { super::scalar::ScalarFma::new() }, isa, body);
         }
         #[cfg(feature = "models")]
-        Isa::FourLanes => on(FourLanes, isa, body),
+        Isa::FourLanes => on(super::model::FourLanes, isa, body),
         #[cfg(feature = "models")]
-        Isa::SixteenLanes => on(SixteenLanes, isa, body),
+        Isa::SixteenLanes => on(super::model::SixteenLanes, isa, body),
         // The only one that there is for both.
         _ => {
             debug_assert!(matches!(isa, Isa::Scalar | Isa::ScalarSoft), "{}", isa.name());
