@@ -123,12 +123,15 @@ impl<L: Spread> TilesInRow<'_, L> {
                 let w = simd.load(weights.wrapping_add(channel * LANES_PER_PANEL));
                 let mut pixel = 0;
                 while pixel < PIXELS {
-                    let at = at[pixel].wrapping_offset(offset);
-                    let mut x = self.spread.load(simd, at, first + channel);
-                    if MASKED {
-                        x = simd.keep(x, masks[pixel]);
+                    // A branch is cheaper than a multiply-add in software.
+                    if !MASKED || S::FACTS.fuses || masks[pixel] != 0 {
+                        let at = at[pixel].wrapping_offset(offset);
+                        let mut x = self.spread.load(simd, at, first + channel);
+                        if MASKED {
+                            x = simd.keep(x, masks[pixel]);
+                        }
+                        sums[pixel] = simd.fma(x, w, sums[pixel]);
                     }
-                    sums[pixel] = simd.fma(x, w, sums[pixel]);
                     pixel += 1;
                 }
             }
