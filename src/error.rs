@@ -41,6 +41,10 @@ pub enum Field {
     Dilation(usize),
     /// The padding along an axis, both sides together.
     Padding(usize),
+    /// The outputs added behind the last one of an axis of a transposed convolution.
+    OutputPadding(usize),
+    /// The size that is asked for of the output, along an axis.
+    OutputSize(usize),
     /// The elements that the input spans, strides included.
     InputElements,
     /// The elements that the output spans, strides included.
@@ -219,6 +223,8 @@ impl Field {
             Field::Stride(_) => "stride",
             Field::Dilation(_) => "dilation",
             Field::Padding(_) => "padding",
+            Field::OutputPadding(_) => "output_padding",
+            Field::OutputSize(_) => "output_size",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
             Field::WeightElements => "elements of the weights",
@@ -259,6 +265,8 @@ impl Field {
             | Field::Stride(axis)
             | Field::Dilation(axis)
             | Field::Padding(axis)
+            | Field::OutputPadding(axis)
+            | Field::OutputSize(axis)
             | Field::Weight(axis) => Some(axis),
             _ => None,
         }

@@ -4,6 +4,7 @@
 //! loops and an output into parts, and what scratch memory it needs; the file beside the folder tells
 //! its story and walks over the pixels; the rest are its loops.
 
+pub(crate) mod bias;
 pub(crate) mod bodies;
 mod caches;
 pub(crate) mod call;
@@ -31,7 +32,7 @@ use part::{Cut, Part, Wanted};
 /// Computes a part of the output.
 ///
 /// # Safety
-/// The schedule is that of the call's problem, and the call has the weights that it reads; all else
+/// The schedule is that of the call's problem, or of one that has a larger input, and the call has the weights that it reads; all else
 /// is what [`Call`] vouches for.
 pub(crate) type Entry = unsafe fn(&Call, &Schedule);
 
@@ -88,6 +89,14 @@ macro_rules! kernels {
                 }
             }
 
+            /// [`schedule`](Kernel::schedule) of this kernel alone, as a function for those whose
+            /// problems are known when they run.
+            pub(crate) const fn scheduler(self) -> fn(&Problem, &Caches, bool) -> Schedule {
+                match self {
+                    $(Kernel::$name => schedules::$module,)*
+                }
+            }
+
             /// The loops in which it spends its time on an instruction set.
             pub fn loop_bodies(self, facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
                 match self {
@@ -124,6 +133,18 @@ macro_rules! kernels {
                     $(Schedule::$name(schedule) => schedule.cut(problem, whole, wanted),)*
                 }
             }
+        }
+
+        mod schedules {
+            $(
+                pub fn $module(
+                    problem: &super::Problem,
+                    caches: &super::Caches,
+                    unpacked: bool,
+                ) -> super::Schedule {
+                    super::Schedule::$name(super::$module::Schedule::of(problem, caches, unpacked))
+                }
+            )*
         }
 
         /// The ways in.

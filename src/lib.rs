@@ -33,6 +33,7 @@
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
 
+mod compute;
 mod element;
 mod epilogue;
 mod error;
@@ -63,6 +64,7 @@ pub use kernel::{Kernel, bodies::LoopBody};
 pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use op::functional::{conv1d, conv2d, conv3d};
+pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use plan::Plan;
 pub use problem::shape::Shape;
 pub use problem::strides::{Layout, Strides};

@@ -16,7 +16,9 @@ use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::numerics::CHANNEL_BLOCK;
 use crate::problem::arithmetic::{add, divide, mul, tri};
-use crate::problem::geometry::Geometry;
+use crate::problem::geometry::{Geometry, Operator};
+use crate::problem::phases::Phases;
+use crate::problem::weights::WeightStrides;
 use core::ops::Range;
 
 /// Output channels side by side in a panel: as many as the widest vector has lanes.
@@ -94,13 +96,19 @@ impl PackedFormat {
     }
 
     /// Packs all weights of a layer; `packed` has `len` elements.
-    pub fn pack(&self, geometry: &Geometry, weights: &[Element], packed: &mut [Element]) {
+    pub fn pack(
+        &self,
+        geometry: &Geometry,
+        strides: &WeightStrides,
+        weights: &[Element],
+        packed: &mut [Element],
+    ) {
         let (header, body) = packed.split_at_mut(HEADER);
         header.fill(0.0);
         for (word, value) in header.iter_mut().zip(self.header()) {
             *word = Element::from_bits(value);
         }
-        pack_panels(geometry, weights, 0..count(geometry), body);
+        pack_panels(geometry, strides, weights, 0..count(geometry), body);
     }
 }
 
@@ -132,14 +140,25 @@ pub(crate) fn channels(geometry: &Geometry, panel: usize) -> (usize, usize) {
 }
 
 /// Sixty bits of FNV-1a over channels, groups and window, in words that no `f32` move can alter:
-/// their exponent is never that of a NaN.
+/// their exponent is never that of a NaN. A window that does not ascend has a word for that, and a
+/// transposed convolution the distances of the taps of its classes.
 const fn signature(geometry: &Geometry) -> [u32; 2] {
     let [depth, height, width] = geometry.window;
-    let fields =
-        [geometry.in_channels, geometry.out_channels, geometry.groups, depth, height, width];
+    let transposed = matches!(geometry.operator, Operator::Transposed);
+    let order = geometry.flipped as usize + 2 * transposed as usize;
+    let [d, h, w] = if transposed { Phases::of(geometry).taps_apart() } else { [0; 3] };
+    let Geometry { in_channels, out_channels, groups, .. } = *geometry;
+    let fields = [in_channels, out_channels, groups, depth, height, width, order, d, h, w];
+    let count = if transposed {
+        10
+    } else if geometry.flipped {
+        7
+    } else {
+        6
+    };
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut byte = 0;
-    while byte < 8 * fields.len() {
+    while byte < 8 * count {
         let value = fields[byte / 8] as u64 >> (8 * (byte % 8)) & 0xff;
         hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
         byte += 1;
@@ -149,32 +168,86 @@ const fn signature(geometry: &Geometry) -> [u32; 2] {
 }
 
 /// [`pack_panels`].
-pub(crate) type PackPanels = fn(&Geometry, &[Element], Range<usize>, &mut [Element]);
+pub(crate) type PackPanels =
+    fn(&Geometry, &WeightStrides, &[Element], Range<usize>, &mut [Element]);
 
-/// Packs `range` of the layer's panels; `body` holds just these.
+/// Packs `range` of the layer's panels; `body` holds just these. Of a transposed convolution, these
+/// panels of each class of taps.
 pub(crate) fn pack_panels(
     geometry: &Geometry,
+    strides: &WeightStrides,
     weights: &[Element],
     range: Range<usize>,
     body: &mut [Element],
 ) {
-    let taps = geometry.taps();
+    if matches!(geometry.operator, Operator::Convolution) {
+        return pack_window(geometry, strides, weights, range, body);
+    }
+    let phases = Phases::of(geometry);
+    let [depth, height, width] = phases.classes();
+    let mut left = body;
+    for d in 0..depth {
+        for h in 0..height {
+            for w in 0..width {
+                let class = [d, h, w];
+                let window = Geometry { window: phases.window(class), ..*geometry };
+                let len = range.len() * window.chain() * LANES_PER_PANEL;
+                let (body, behind) = left.split_at_mut_checked(len).unwrap_or_default();
+                let strides = phases.weights(class, strides);
+                pack_window(&window, &strides, weights, range.clone(), body);
+                left = behind;
+            }
+        }
+    }
+}
+
+/// Packs panels of one window.
+fn pack_window(
+    geometry: &Geometry,
+    strides: &WeightStrides,
+    weights: &[Element],
+    range: Range<usize>,
+    body: &mut [Element],
+) {
+    let [depth, height, width] = geometry.window;
     let in_per_group = geometry.in_per_group;
     let mut rows = body.chunks_exact_mut(LANES_PER_PANEL);
     for panel in range {
         let (first, count) = channels(geometry, panel);
+        let mut filters = [0; LANES_PER_PANEL];
+        for (lane, filter) in filters.iter_mut().enumerate().take(count) {
+            let (group, channel) = divide(first + lane, geometry.out_per_group);
+            *filter = strides.filter(group, channel);
+        }
+        let filters = filters.get(..count).unwrap_or(&[]);
         for block in (0..in_per_group).step_by(CHANNEL_BLOCK) {
             let block_channels = block..in_per_group.min(block + CHANNEL_BLOCK);
-            for tap in 0..taps {
-                for channel in block_channels.clone() {
-                    let Some(row) = rows.next() else { return };
-                    let (used, unused) = row.split_at_mut(count);
-                    for (lane, weight) in used.iter_mut().enumerate() {
-                        *weight = weights[((first + lane) * in_per_group + channel) * taps + tap];
+            for kd in 0..depth {
+                for kh in 0..height {
+                    for kw in 0..width {
+                        let tap = strides.tap([kd, kh, kw]);
+                        for channel in block_channels.clone() {
+                            let Some(row) = rows.next() else { return };
+                            let step = tap.wrapping_add(channel.wrapping_mul(strides.in_channel));
+                            pack_step(weights, filters, step, row);
+                        }
                     }
-                    unused.fill(0.0);
                 }
             }
         }
+    }
+}
+
+/// The weights of a panel's filters at one step of the chain, and zeros.
+fn pack_step(weights: &[Element], filters: &[usize], step: usize, row: &mut [Element]) {
+    for (lane, packed) in row.iter_mut().enumerate() {
+        *packed = match filters.get(lane) {
+            Some(filter) => {
+                let weight = weights.get(filter.wrapping_add(step));
+                debug_assert!(weight.is_some(), "a weight outside of its slice");
+                weight.copied().unwrap_or(0.0)
+            }
+            None => 0.0,
+        };
     }
 }

@@ -2,15 +2,18 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod geometry;
+pub(crate) mod phases;
 pub(crate) mod shape;
 pub(crate) mod simplest;
 pub(crate) mod strides;
+pub(crate) mod weights;
 
 use crate::element::Element;
 use crate::error::{Error, Field};
 use arithmetic::tri;
 use geometry::Geometry;
 use strides::{Layout, Strides};
+use weights::WeightStrides;
 
 /// A layer on tensors with strides.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Problem {
     pub layout: Layout,
     pub input: Strides,
     pub output: Strides,
+    /// Of weights that are not packed.
+    pub weights: WeightStrides,
     /// The bytes that the largest object of the target may have.
     pub limit: usize,
 }
@@ -41,7 +46,8 @@ impl Problem {
             elements,
             Field::OutputElements
         ));
-        Ok(Problem { geometry, layout, input, output, limit })
+        let weights = WeightStrides::of(&geometry);
+        Ok(Problem { geometry, layout, input, output, weights, limit })
     }
 
     /// The elements that an object of the target may have.

@@ -6,6 +6,7 @@ use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};
 use crate::plan::Plan;
+use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::strides::Strides;
 use crate::run::weights::check_unpacked;
 
@@ -31,10 +32,10 @@ pub fn run(
 ) -> Result<(), Error> {
     Error::check_len(Field::Input, plan.input_len(), x.len())?;
     Error::check_len(Field::Output, plan.output_len(), y.len())?;
-    check_unpacked(&plan.problem.geometry, weights)?;
+    check_unpacked(&plan.layer.problem.geometry, weights)?;
     epilogue.check(plan.out_channels(), plan.residual_len())?;
 
-    let geometry = &plan.problem.geometry;
+    let geometry = &plan.layer.problem.geometry;
     let from = plan.residual_strides();
     let [depth, height, width] = geometry.output;
     for image in 0..geometry.batch {
@@ -44,7 +45,7 @@ pub fn run(
                     for w in 0..width {
                         let bias = epilogue.bias.map_or(0.0, |bias| bias[channel]);
                         let acc = chain(plan, x, weights, bias, image, channel, [d, h, w]);
-                        let at = offset(&plan.problem.output, image, channel, [d, h, w]);
+                        let at = offset(&plan.layer.problem.output, image, channel, [d, h, w]);
                         let residual = match epilogue.residual {
                             Residual::None => None,
                             Residual::Slice(residual) => {
@@ -61,7 +62,7 @@ pub fn run(
     Ok(())
 }
 
-/// One accumulator from the bias through every tap inside the input.
+/// One accumulator from the bias through every tap inside the input, in the order of their inputs.
 fn chain(
     plan: &Plan,
     x: &[f32],
@@ -71,25 +72,21 @@ fn chain(
     out_channel: usize,
     output: [usize; 3],
 ) -> f32 {
-    let geometry = &plan.problem.geometry;
+    let geometry = &plan.layer.problem.geometry;
     let in_per_group = geometry.in_channels / geometry.groups;
     let group = out_channel / (geometry.out_channels / geometry.groups);
     let [depth, height, width] = geometry.window;
     let mut acc = bias;
     for block in (0..in_per_group).step_by(CHANNEL_BLOCK) {
-        for kd in 0..depth {
-            for kh in 0..height {
-                for kw in 0..width {
-                    let Some(at) = input_place(plan, output, [kd, kh, kw]) else { continue };
+        for kd in ascending(geometry, depth) {
+            for kh in ascending(geometry, height) {
+                for kw in ascending(geometry, width) {
+                    let tap = [kd, kh, kw];
+                    let Some(at) = input_place(geometry, output, tap) else { continue };
                     for channel in block..in_per_group.min(block + CHANNEL_BLOCK) {
-                        let value = x[offset(
-                            &plan.problem.input,
-                            image,
-                            group * in_per_group + channel,
-                            at,
-                        )];
-                        let filter = (out_channel * in_per_group + channel) * depth;
-                        let weight = weights[((filter + kd) * height + kh) * width + kw];
+                        let in_channel = group * in_per_group + channel;
+                        let value = x[offset(&plan.layer.problem.input, image, in_channel, at)];
+                        let weight = weights[weight_place(geometry, out_channel, channel, tap)];
                         acc = numerics::fma(value, weight, acc);
                     }
                 }
@@ -99,18 +96,58 @@ fn chain(
     acc
 }
 
+/// The taps along an axis by the place of their input.
+fn ascending(geometry: &Geometry, taps: usize) -> impl Iterator<Item = usize> {
+    (0..taps).map(move |tap| match geometry.operator {
+        Operator::Convolution => tap,
+        Operator::Transposed => taps - 1 - tap,
+    })
+}
+
 /// Where a tap reads the input, if inside.
-fn input_place(plan: &Plan, output: [usize; 3], tap: [usize; 3]) -> Option<[usize; 3]> {
-    let geometry = &plan.problem.geometry;
+fn input_place(geometry: &Geometry, output: [usize; 3], tap: [usize; 3]) -> Option<[usize; 3]> {
     let mut at = [0; 3];
     for axis in 0..3 {
-        let padded = output[axis] * geometry.stride[axis] + tap[axis] * geometry.dilation[axis];
-        at[axis] = padded.checked_sub(geometry.padding[axis])?;
+        let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
+        let distance = tap[axis] * geometry.dilation[axis];
+        at[axis] = match geometry.operator {
+            Operator::Convolution => (output[axis] * stride + distance).checked_sub(padding)?,
+            // From there the input is spread to this output.
+            Operator::Transposed => {
+                let spread = (output[axis] + padding).checked_sub(distance)?;
+                if spread % stride != 0 {
+                    return None;
+                }
+                spread / stride
+            }
+        };
         if at[axis] >= geometry.input[axis] {
             return None;
         }
     }
     Some(at)
+}
+
+/// Where the weight of a tap lies, in PyTorch's order.
+fn weight_place(
+    geometry: &Geometry,
+    out_channel: usize,
+    in_channel: usize,
+    tap: [usize; 3],
+) -> usize {
+    let in_per_group = geometry.in_channels / geometry.groups;
+    let out_per_group = geometry.out_channels / geometry.groups;
+    let filter = match geometry.operator {
+        Operator::Convolution => out_channel * in_per_group + in_channel,
+        Operator::Transposed => {
+            let first = out_channel / out_per_group * in_per_group;
+            (first + in_channel) * out_per_group + out_channel % out_per_group
+        }
+    };
+    (0..3).fold(filter, |place, axis| {
+        let taps = geometry.window[axis];
+        place * taps + if geometry.flipped { taps - 1 - tap[axis] } else { tap[axis] }
+    })
 }
 
 fn offset(strides: &Strides, image: usize, channel: usize, [d, h, w]: [usize; 3]) -> usize {

@@ -15,7 +15,7 @@ mod library {
 
 use library::{element, error, isa, problem};
 use problem::Problem;
-use problem::geometry::Geometry;
+use problem::geometry::{Geometry, Operator};
 use problem::strides::{Layout, Strides};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -45,6 +45,8 @@ fn problem(
         dilation,
         padding,
         padded: false,
+        operator: Operator::Convolution,
+        flipped: false,
     };
     for axis in 0..3 {
         let padded = input[axis] + padding[axis] + after[axis];
@@ -57,8 +59,8 @@ fn problem(
 const PLAIN: [[usize; 3]; 3] = [[1; 3], [1; 3], [0; 3]];
 
 /// What a kernel is told: for each pixel by number, where its output lies, and where each tap by
-/// number reads the input, if it lies inside.
-fn told(problem: &Problem) -> Vec<(usize, Vec<Option<usize>>)> {
+/// number reads the input, if it lies inside, and its weight.
+fn told(problem: &Problem) -> Vec<(usize, Vec<Option<(usize, usize)>>)> {
     let geometry = &problem.geometry;
     let mut pixels = Vec::new();
     for image in 0..geometry.batch {
@@ -73,7 +75,8 @@ fn told(problem: &Problem) -> Vec<(usize, Vec<Option<usize>>)> {
                         return None;
                     }
                 }
-                Some(offset(&problem.input, image, place))
+                let weight = problem.weights.first.wrapping_add(problem.weights.tap(tap));
+                Some((offset(&problem.input, image, place), weight))
             });
             pixels.push((offset(&problem.output, image, at), taps.collect()));
         }
@@ -179,6 +182,9 @@ fn random_problems() {
                 pixel: random.random_range(0..3),
             };
             (layer.input, layer.output) = (any(&mut random), any(&mut random));
+        }
+        if random.random_range(0..4) == 0 {
+            layer.weights.taps = std::array::from_fn(|_| random.random_range(0..20));
         }
         let simplest = layer.simplest();
         assert_eq!(told(&simplest), told(&layer), "{layer:?} {simplest:?}");

@@ -7,8 +7,10 @@ use crate::element::Element;
 use crate::isa::Isa;
 use crate::panels::{self, LANES_PER_PANEL};
 use crate::problem::Problem;
+use crate::problem::arithmetic::divide;
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
+use crate::problem::weights::WeightStrides;
 use core::marker::PhantomData;
 
 /// Where the input lies: the only place from which a kernel learns it.
@@ -22,13 +24,14 @@ pub(crate) struct Input<'a> {
 pub(crate) enum WeightSlice<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [Element], first_panel: usize },
-    /// PyTorch's order.
+    /// All of the layer, with the strides of the problem.
     Unpacked(&'a [Element]),
 }
 
 /// A part of the output to be computed.
 pub(crate) struct Call<'a> {
     geometry: &'a Geometry,
+    weight_strides: &'a WeightStrides,
     isa: Isa,
     input: Input<'a>,
     /// The first panel of the layer, whether or not it is held; or the first weight.
@@ -65,7 +68,7 @@ impl<'a> Call<'a> {
         part: &'a Part,
         scratch: &'a mut [Element],
     ) -> Call<'a> {
-        let Problem { geometry, input: strides, .. } = problem;
+        let Problem { geometry, input: strides, weights: weight_strides, .. } = problem;
         if cfg!(debug_assertions) {
             assert_sound(geometry, isa, &weights, part);
         }
@@ -78,6 +81,7 @@ impl<'a> Call<'a> {
         };
         Call {
             geometry,
+            weight_strides,
             isa,
             input: Input { first: input, strides },
             weights,
@@ -128,11 +132,18 @@ impl<'a> Call<'a> {
         self.weights.wrapping_add(panel * self.geometry.chain() * LANES_PER_PANEL)
     }
 
-    /// The weights of an output channel in PyTorch's order, and of those behind it.
+    /// The weights of an output channel that are not packed, at the first tap.
     #[inline(always)]
     pub fn filter(&self, channel: usize) -> *const Element {
         debug_assert!(!self.is_packed && channel < self.geometry.out_channels);
-        self.weights.wrapping_add(channel * self.geometry.chain())
+        let (group, channel) = divide(channel, self.geometry.out_per_group);
+        self.weights.wrapping_add(self.weight_strides.filter(group, channel))
+    }
+
+    /// Where weights lie that are not packed.
+    #[inline(always)]
+    pub fn weight_strides(&self) -> &'a WeightStrides {
+        self.weight_strides
     }
 
     /// A value for each output channel, or null.
@@ -177,7 +188,7 @@ fn assert_sound(geometry: &Geometry, isa: Isa, weights: &WeightSlice, part: &Par
             debug_assert!(held.len() >= (panels.end - first_panel) * panel_len);
         }
         WeightSlice::Unpacked(weights) => {
-            debug_assert!(weights.len() == geometry.chain() * geometry.out_channels);
+            debug_assert!(weights.len() >= geometry.chain() * geometry.out_channels);
         }
     }
 }

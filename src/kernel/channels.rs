@@ -38,7 +38,7 @@ use super::call::{Call, Input};
 use super::walk::{Row, Rows, input_offset, taps_inside};
 use crate::panels::LANES_PER_PANEL;
 use crate::problem::arithmetic::divide;
-use crate::simd::{Body, MOST_LANES, Simd};
+use crate::simd::{Body, HAS_VECTORS, MOST_LANES, Simd};
 use core::ops::Range;
 use row::{TilesInRow, Vectors};
 use spread::{Adjoining, AdjoiningFirst, Collected, Permuted, SingleLane, Spread};
@@ -84,8 +84,10 @@ impl Walk<'_> {
         let first_channel = panels.start * LANES_PER_PANEL;
         let end_channel = geometry.out_channels.min(panels.end * LANES_PER_PANEL);
         let panels = self.call.panel(panels.start);
-        let together =
-            S::LANES > 1 && geometry.is_plain_depthwise() && self.call.input().strides.channel == 1;
+        // Where code has to be small, one lane has one way to its input.
+        let together = const { S::LANES > 1 || HAS_VECTORS }
+            && geometry.is_plain_depthwise()
+            && self.call.input().strides.channel == 1;
         let mut channel = first_channel;
         while channel < end_channel {
             let left = end_channel - channel;
@@ -111,15 +113,15 @@ impl Vectors<'_> {
     fn spread<S: Simd>(&self, simd: S, depthwise: bool, pixels: Range<usize>) {
         let geometry = self.call.geometry();
         let strides = self.call.input().strides;
-        if const { S::LANES == 1 } {
-            return self.rows(simd, &SingleLane, pixels);
-        }
         if depthwise {
-            return if self.count == S::LANES {
+            return if const { S::LANES == 1 } || self.count == S::LANES {
                 self.rows(simd, &Adjoining, pixels)
             } else {
                 self.rows(simd, &AdjoiningFirst(self.count), pixels)
             };
+        }
+        if const { S::LANES == 1 } {
+            return self.rows(simd, &SingleLane, pixels);
         }
         let (in_per_group, out_per_group) = (geometry.in_per_group, geometry.out_per_group);
         let mut offsets = [0; MOST_LANES];

@@ -1,5 +1,6 @@
 //! What a convolution layer is, by PyTorch's names, and every size that follows from it, checked.
 
+use super::checks::{at_least_one, channels};
 use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
@@ -8,6 +9,7 @@ use crate::problem::Problem;
 use crate::problem::arithmetic::{add, mul, smaller, tri};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
+use crate::problem::weights::WeightStrides;
 use crate::run::weights::{self, PackedWeights};
 
 /// How many zeros surround the input, per axis.
@@ -43,6 +45,7 @@ pub struct Conv<const D: usize> {
     padding: Padding<D>,
     dilation: [usize; D],
     groups: usize,
+    flipped: bool,
 }
 
 /// `torch.nn.Conv1d`.
@@ -64,6 +67,7 @@ impl<const D: usize> Conv<D> {
             padding: Padding::Sides { before: [0; D], after: [0; D] },
             dilation: [1; D],
             groups: 1,
+            flipped: false,
         }
     }
 
@@ -114,6 +118,29 @@ impl<const D: usize> Conv<D> {
     /// them make the layer depthwise.
     pub const fn groups(mut self, groups: usize) -> Self {
         self.groups = groups;
+        self
+    }
+
+    /// The kernel turned round along every axis: a convolution in the sense of mathematics, such as
+    /// `scipy.signal.convolve` computes
+    /// (<https://docs.scipy.org/doc/scipy/reference/generated/scipy.signal.convolve.html>), where
+    /// PyTorch's is a cross-correlation. Weights stay in PyTorch's order; those that were packed for
+    /// the one are not those of the other.
+    ///
+    /// ```
+    /// use tapwise::{Conv1d, Layout};
+    /// // scipy.signal.convolve([1, 2, 4], [1, 10], mode="full")
+    /// let plan = Conv1d::new(1, 1, [2]).padding([1]).flipped().plan(Layout::NCL, 1, [3])?;
+    /// let mut packed = vec![0.0; plan.packed_len()];
+    /// let weights = plan.pack(&[1.0, 10.0], &mut packed)?;
+    /// let mut y = [0.0; 4];
+    /// let mut scratch = vec![0.0; plan.scratch_len()];
+    /// plan.run(&[1.0, 2.0, 4.0], &weights, Default::default(), &mut scratch, &mut y)?;
+    /// assert_eq!(y, [1.0, 12.0, 24.0, 40.0]);
+    /// # Ok::<(), tapwise::Error>(())
+    /// ```
+    pub const fn flipped(mut self) -> Self {
+        self.flipped = true;
         self
     }
 
@@ -173,7 +200,8 @@ impl<const D: usize> Conv<D> {
         packed: &'a mut [f32],
     ) -> Result<PackedWeights<'a>, Error> {
         let (geometry, format) = self.packed_format()?;
-        weights::pack(&geometry, &format, weights, packed)
+        let strides = WeightStrides::of(&geometry);
+        weights::pack(&geometry, &strides, &format, weights, packed)
     }
 
     /// On an input that is just large enough.
@@ -264,30 +292,8 @@ impl<const D: usize> Conv<D> {
         size: [usize; D],
         limit: usize,
     ) -> Result<Geometry, Error> {
-        tri!(at_least_one(Field::InChannels, self.in_channels));
-        tri!(at_least_one(Field::OutChannels, self.out_channels));
-        tri!(at_least_one(Field::Groups, self.groups));
-        if !self.in_channels.is_multiple_of(self.groups) {
-            return Err(not_a_divisor(self.groups, self.in_channels));
-        }
-        if !self.out_channels.is_multiple_of(self.groups) {
-            return Err(not_a_divisor(self.groups, self.out_channels));
-        }
-        let mut geometry = Geometry {
-            batch,
-            in_channels: self.in_channels,
-            out_channels: self.out_channels,
-            groups: self.groups,
-            in_per_group: self.in_channels / self.groups,
-            out_per_group: self.out_channels / self.groups,
-            input: [1; 3],
-            output: [1; 3],
-            window: [1; 3],
-            stride: [1; 3],
-            dilation: [1; 3],
-            padding: [0; 3],
-            padded: false,
-        };
+        let mut geometry = tri!(channels(batch, self.in_channels, self.out_channels, self.groups));
+        geometry.flipped = self.flipped;
         let limit = limit / 2;
         let mut axis = 0;
         while axis < D {
@@ -343,12 +349,4 @@ impl<const D: usize> Conv<D> {
         };
         Ok((total / 2, total - total / 2))
     }
-}
-
-const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
-    if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
-}
-
-const fn not_a_divisor(groups: usize, channels: usize) -> Error {
-    Error::new(Field::Groups, Expected::DivisorOf(channels), Found::Count(groups))
 }

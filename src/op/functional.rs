@@ -2,6 +2,7 @@
 
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
+use crate::kernel::Kernel;
 use crate::op::conv::Conv;
 use crate::problem::strides::Layout;
 use crate::run::weights::Weights;
@@ -50,8 +51,10 @@ macro_rules! functional {
                 .padding(padding)
                 .dilation(dilation)
                 .groups(groups);
+            // It reads weights as they lie, and needs no scratch memory.
             let plan = conv.plan(Layout::Nchw, batch, size)?.unpacked()?;
-            if in_per_group != plan.problem.geometry.in_per_group {
+            let plan = plan.with_kernel(Kernel::Pixels)?;
+            if in_per_group != plan.layer.problem.geometry.in_per_group {
                 let expected = Expected::Exactly(in_per_group.saturating_mul(groups));
                 return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
             }

@@ -46,6 +46,22 @@ pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
     quotient + usize::from(rest > 0)
 }
 
+/// `a / b` for `const fn`; 0 where there is none.
+pub(crate) const fn quotient(a: usize, b: usize) -> usize {
+    match a.checked_div(b) {
+        Some(quotient) => quotient,
+        None => 0,
+    }
+}
+
+/// `a % b` for `const fn`; 0 where there is none.
+pub(crate) const fn remainder(a: usize, b: usize) -> usize {
+    match a.checked_rem(b) {
+        Some(rest) => rest,
+        None => 0,
+    }
+}
+
 /// [`Ord::min`] for `const fn`.
 pub(crate) const fn smaller(a: usize, b: usize) -> usize {
     if a < b { a } else { b }

@@ -19,10 +19,22 @@ pub(crate) struct Geometry {
     pub window: [usize; 3],
     pub stride: [usize; 3],
     pub dilation: [usize; 3],
-    /// Zeros before the first element.
+    /// Zeros before the first element; of a transposed convolution, outputs that are left out.
     pub padding: [usize; 3],
     /// Whether some output has a tap in the padding.
     pub padded: bool,
+    pub operator: Operator,
+    /// Whether the window is turned round along every axis.
+    pub flipped: bool,
+}
+
+/// What a layer does with its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operator {
+    /// Each output gathers the inputs of its window.
+    Convolution,
+    /// Each input is spread over the outputs of its window: the adjoint.
+    Transposed,
 }
 
 impl Geometry {
@@ -39,6 +51,16 @@ impl Geometry {
     /// The pixels of the output, all images together.
     pub const fn pixels(&self) -> usize {
         self.batch * self.output[0] * self.output[1] * self.output[2]
+    }
+
+    /// The multiply-adds of all outputs, as is usual: those on padding are counted, and of a transposed
+    /// convolution those of all taps with all inputs.
+    pub const fn macs(&self) -> u128 {
+        let (pixels, channels) = match self.operator {
+            Operator::Convolution => (pixels(&self.output), self.out_channels * self.in_per_group),
+            Operator::Transposed => (pixels(&self.input), self.in_channels * self.out_per_group),
+        };
+        self.batch as u128 * pixels * channels as u128 * self.taps() as u128
     }
 
     /// From the first tap of a window to its last along an axis.
@@ -67,4 +89,8 @@ impl Geometry {
         }
         Ok(len)
     }
+}
+
+const fn pixels(size: &[usize; 3]) -> u128 {
+    size[0] as u128 * size[1] as u128 * size[2] as u128
 }

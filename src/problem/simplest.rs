@@ -26,6 +26,8 @@ struct Axis {
     /// From an element to the next, in the input and in the output.
     input_step: usize,
     output_step: usize,
+    /// From a tap to the next among weights that are not packed.
+    weight_step: usize,
 }
 
 impl Axis {
@@ -41,6 +43,7 @@ impl Axis {
         padded: false,
         input_step: 1,
         output_step: 1,
+        weight_step: 1,
     };
 
     /// Only pixels, no taps: one tap that every output has inside the input.
@@ -82,6 +85,7 @@ impl Axis {
         } else if outer.is_taps()
             && inner.is_taps()
             && outer.input_step.wrapping_mul(outer.dilation) == tap_step.wrapping_mul(inner.window)
+            && outer.weight_step == inner.weight_step.wrapping_mul(inner.window)
         {
             let window = outer.window * inner.window;
             match (window - 1).checked_mul(inner.dilation) {
@@ -126,6 +130,12 @@ impl Problem {
         self.with_axes(&[images, kept[2], kept[1], kept[0]])
     }
 
+    /// The same axes, each without what is never used.
+    pub(crate) const fn tamed(&self) -> Problem {
+        let [images, depth, row, pixel] = self.axes();
+        self.with_axes(&[images.tame(), depth.tame(), row.tame(), pixel.tame()])
+    }
+
     /// Images, depth, rows, pixels.
     const fn axes(&self) -> [Axis; 4] {
         let Problem { geometry, input, output, .. } = self;
@@ -146,6 +156,7 @@ impl Problem {
                     dilation: geometry.dilation[at - 1],
                     padding: geometry.padding[at - 1],
                     padded: geometry.is_padded(at - 1),
+                    weight_step: self.weights.taps[at - 1],
                     ..Axis::NONE
                 };
             }
@@ -171,6 +182,7 @@ impl Problem {
             geometry.dilation[at] = axis.dilation;
             geometry.padding[at] = axis.padding;
             geometry.padded |= axis.padded;
+            problem.weights.taps[at] = axis.weight_step;
             at += 1;
         }
         let [images, depth, row, pixel] = axes;

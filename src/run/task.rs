@@ -1,14 +1,13 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
+use crate::compute::operands::Operands;
 use crate::element::Element;
-use crate::epilogue::{Activation, Epilogue, Residual};
+use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
-use crate::kernel::call::{Call, WeightSlice};
-use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
-use crate::panels::{self, LANES_PER_PANEL};
+use crate::panels;
 use crate::plan::Plan;
 
 /// A plan with slices that were checked against it; the pointers stand for slices that the maker
@@ -16,15 +15,7 @@ use crate::plan::Plan;
 #[derive(Clone, Copy)]
 pub(crate) struct Task<'a> {
     plan: &'a Plan,
-    isa: Isa,
-    /// Panels, or weights in PyTorch's order, as the plan takes them.
-    weights: &'a [Element],
-    input: *const Element,
-    bias: *const Element,
-    /// Or null.
-    residual: *const Element,
-    activation: Activation,
-    output: *mut Element,
+    operands: Operands<'a>,
 }
 
 impl<'a> Task<'a> {
@@ -65,8 +56,7 @@ impl<'a> Task<'a> {
         epilogue: &Epilogue<'a>,
         output: *mut Element,
     ) -> Task<'a> {
-        Task {
-            plan,
+        let operands = Operands {
             isa: plan.isa(),
             weights: match weights {
                 Weights::Packed(packed) => packed.panels(),
@@ -81,7 +71,8 @@ impl<'a> Task<'a> {
             },
             activation: epilogue.activation,
             output,
-        }
+        };
+        Task { plan, operands }
     }
 
     pub fn plan(&self) -> &'a Plan {
@@ -90,12 +81,12 @@ impl<'a> Task<'a> {
 
     /// The path on which parts are computed.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.operands.isa
     }
 
     /// All of the output.
     pub fn whole(&self) -> Part {
-        let geometry = &self.plan.problem.geometry;
+        let geometry = &self.plan.layer.problem.geometry;
         Part { pixels: 0..geometry.pixels(), panels: 0..panels::count(geometry) }
     }
 
@@ -105,44 +96,26 @@ impl<'a> Task<'a> {
     /// The part lies inside the output, and nobody else accesses its elements meanwhile.
     pub unsafe fn run_part(&self, part: Part, scratch: &mut [Element]) -> Result<(), Error> {
         let plan = self.plan;
-        let simplest = &plan.simplest;
         Error::check_len(Field::Scratch, plan.scratch_len(), scratch.len())?;
         if part.pixels.is_empty() {
             return Ok(()); // there are no images
         }
-        let (weights, scratch) = if !plan.takes_unpacked() {
-            (WeightSlice::Packed { panels: self.weights, first_panel: 0 }, scratch)
-        } else if let Some(pack_panels) = plan.pack_panels {
-            let panel_len = simplest.geometry.chain() * LANES_PER_PANEL;
-            let len = part.panels.len() * panel_len;
-            let Some((body, scratch)) = scratch.split_at_mut_checked(len) else {
-                return Error::check_len(Field::Scratch, len, scratch.len());
-            };
-            pack_panels(&simplest.geometry, self.weights, part.panels.clone(), body);
-            (WeightSlice::Packed { panels: body, first_panel: part.panels.start }, scratch)
-        } else {
-            (WeightSlice::Unpacked(self.weights), scratch)
-        };
-        let mut residual = self.residual;
+        let mut operands = self.operands;
+        let Operands { residual, output, .. } = operands;
         if let Some(apart) = &plan.residual_apart
             && !residual.is_null()
-            && residual != self.output.cast_const()
+            && residual != output.cast_const()
         {
             // SAFETY: the residual has as many elements as its strides reach, the output as its own
             // do; the part is the caller's.
-            unsafe { (apart.copy)(&plan.problem, &apart.strides, residual, self.output, &part) };
-            residual = self.output.cast_const();
+            unsafe {
+                (apart.copy)(&plan.layer.problem, &apart.strides, residual, output, &part);
+            }
+            operands.residual = output.cast_const();
         }
-        let outputs = Outputs::new(&simplest.output, self.output, residual, self.activation);
-        let (outputs, part) = (&outputs, &part);
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
-        unsafe {
-            let call = Call::new(
-                simplest, self.isa, self.input, weights, self.bias, outputs, part, scratch,
-            );
-            (plan.entry)(&call, &plan.schedule);
-        }
+        unsafe { (plan.layer.compute)(&plan.layer, &operands, &part, scratch) };
         Ok(())
     }
 }

@@ -57,9 +57,10 @@ impl<'a> Job<'a> {
             Cut::NONE
         } else {
             // A part that packs its weights first takes as long for that as for many pixels.
-            let least_pixels = if plan.pack_panels.is_some() { PIXELS_WORTH_PACKING } else { 1 };
+            let least_pixels =
+                if plan.layer.pack_panels.is_some() { PIXELS_WORTH_PACKING } else { 1 };
             let wanted = Wanted { parts: count.max(1), least_pixels };
-            plan.schedule.cut(&plan.simplest, &whole, wanted)
+            plan.layer.cut(&whole, wanted)
         };
         Tiles { job: self, cut, next: 0 }
     }
@@ -90,7 +91,7 @@ impl<'a> Iterator for Tiles<'a> {
         if self.next == self.cut.len() {
             return None;
         }
-        let part = self.cut.part(self.next);
+        let part = self.job.task.plan().layer.part(&self.cut, self.next);
         self.next += 1;
         Some(Tile { job: self.job, part })
     }

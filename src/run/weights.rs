@@ -3,7 +3,9 @@
 use crate::error::{Error, Expected, Field, Found};
 use crate::panels::{HEADER, PackedFormat};
 use crate::plan::Plan;
+use crate::problem::Problem;
 use crate::problem::geometry::Geometry;
+use crate::problem::weights::WeightStrides;
 
 /// Weights packed for a layer, checked against a plan of it.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,7 @@ impl<'a> From<&PackedWeights<'a>> for Weights<'a> {
 /// Packs the weights of a layer.
 pub(crate) fn pack<'a>(
     geometry: &Geometry,
+    strides: &WeightStrides,
     format: &PackedFormat,
     weights: &[f32],
     packed: &'a mut [f32],
@@ -50,7 +53,7 @@ pub(crate) fn pack<'a>(
     }
     Error::check_len(Field::Packed, format.len, packed.len())?;
     let blob = &mut packed[..format.len];
-    format.pack(geometry, weights, blob);
+    format.pack(geometry, strides, weights, blob);
     Ok(PackedWeights { blob, format: *format })
 }
 
@@ -76,7 +79,8 @@ impl Plan {
         weights: &[f32],
         packed: &'a mut [f32],
     ) -> Result<PackedWeights<'a>, Error> {
-        pack(&self.problem.geometry, &self.format, weights, packed)
+        let Problem { geometry, weights: strides, .. } = &self.layer.problem;
+        pack(geometry, strides, &self.format, weights, packed)
     }
 }
 
@@ -142,7 +146,7 @@ impl Weights<'_> {
             Weights::Unpacked(_) if !plan.takes_unpacked() => {
                 Err(Error::new(field, Expected::Packed, Found::Unpacked))
             }
-            Weights::Unpacked(weights) => check_unpacked(&plan.problem.geometry, weights),
+            Weights::Unpacked(weights) => check_unpacked(&plan.layer.problem.geometry, weights),
         }
     }
 }

@@ -97,7 +97,6 @@ impl PixelTile<'_> {
         let strides = self.channels.call.input().strides;
         let weights = &self.channels.weights;
         let [depth, height] = &self.taps;
-        let [_, window_height, window_width] = geometry.window;
         let in_per_group = geometry.in_per_group;
         let [depth_step, row_step, pixel_step] = [
             geometry.dilation[0].wrapping_mul(strides.depth),
@@ -111,21 +110,23 @@ impl PixelTile<'_> {
         let mut first = 0;
         while first < in_per_group {
             let block = CHANNEL_BLOCK.min(in_per_group - first);
-            let to_tap =
-                if weights.channels_in_tap { block * weights.to_tap } else { weights.to_tap };
-            let block_weights = weights.first.wrapping_add(first * weights.before_block);
+            let between = if weights.channels_in_tap { block } else { 1 };
+            let to_tap = weights.to_tap.map(|to_tap| to_tap.wrapping_mul(between));
+            let block_weights =
+                weights.first.wrapping_add(first.wrapping_mul(weights.before_block));
             let block_input = self.input.wrapping_add(first.wrapping_mul(strides.channel));
             let mut kd = depth.start;
             while kd < depth.end {
                 let mut kh = height.start;
                 while kh < height.end {
-                    let tap = (kd * window_height + kh) * window_width;
-                    let mut w = block_weights.wrapping_add(tap * to_tap);
+                    let mut w = block_weights
+                        .wrapping_add(kd.wrapping_mul(to_tap[0]))
+                        .wrapping_add(kh.wrapping_mul(to_tap[1]));
                     let mut x = block_input
                         .wrapping_add(kd.wrapping_mul(depth_step))
                         .wrapping_add(kh.wrapping_mul(row_step));
                     let mut column = self.column;
-                    let mut left = window_width;
+                    let mut left = geometry.window[2];
                     while left > 0 {
                         let all_inside = column >= 0 && column + past < size;
                         let some_inside = column + past >= 0 && column < size;
@@ -150,7 +151,7 @@ impl PixelTile<'_> {
                                 }
                             }
                         }
-                        w = w.wrapping_add(to_tap);
+                        w = w.wrapping_add(to_tap[2]);
                         x = x.wrapping_add(pixel_step);
                         column += geometry.dilation[2] as isize;
                         left -= 1;
@@ -205,7 +206,7 @@ impl PixelTile<'_> {
             let mut output = 0;
             while output < CHANNELS {
                 // SAFETY: the weights hold this step, as the caller vouches.
-                let weight = simd.splat(unsafe { *w.wrapping_add(output * to_output) });
+                let weight = simd.splat(unsafe { *w.wrapping_add(output.wrapping_mul(to_output)) });
                 let mut vector = 0;
                 while vector < VECTORS {
                     sums[output][vector] = simd.fma(values[vector], weight, sums[output][vector]);

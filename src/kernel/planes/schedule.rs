@@ -32,9 +32,9 @@ impl Schedule {
         let geometry = &problem.geometry;
         match problem.layout {
             _ if geometry.in_per_group > 1 => Fit::Cannot,
-            Layout::Nchw if !unpacked && is_narrow(geometry) && repays_a_copy(geometry) => {
-                Fit::Good
-            }
+            // Weights that are packed first are used for some rows at least.
+            Layout::Nchw if unpacked && geometry.output[1] < 4 => Fit::Poor,
+            Layout::Nchw if is_narrow(geometry) && repays_a_copy(geometry) => Fit::Good,
             _ => Fit::Poor,
         }
     }

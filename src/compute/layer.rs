@@ -1,0 +1,128 @@
+//! A layer with the kernel that runs it.
+
+use super::operands::Operands;
+use crate::element::Element;
+use crate::error::{Error, Expected, Field, Found};
+use crate::kernel::part::{Cut, Part, Wanted};
+use crate::kernel::{Caches, Entry, Kernel, Schedule};
+use crate::panels::{self, HEADER, PackPanels, PackedFormat};
+use crate::problem::Problem;
+use crate::problem::geometry::Geometry;
+use core::ops::Range;
+
+/// A layer, and everything that computing it depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layer {
+    /// As it was described.
+    pub problem: Problem,
+    /// As the kernel sees it: an equal one with as few axes as possible, or one that stands for those
+    /// of which it consists. Outputs are cut in its pixels.
+    pub simplest: Problem,
+    pub schedule: Schedule,
+    pub entry: Entry,
+    /// What a part packs weights by, into scratch memory, if it does. A function, so that programs
+    /// without unpacked weights do without it.
+    pub pack_panels: Option<PackPanels>,
+    pub compute: ComputePart,
+    /// How kernels plan what is planned part by part; a function, so that programs in which nothing is
+    /// do without it.
+    pub scheduler: Option<Scheduler>,
+    /// The number of an output, from that of a pixel of the simplest form, where they differ.
+    pub pixel: Option<fn(&Geometry, usize) -> usize>,
+    pub options: Options,
+    /// The elements that a part needs.
+    pub scratch_len: usize,
+}
+
+/// Computes a part of a layer.
+///
+/// # Safety
+/// The operands are as long as the problem's sizes, the scratch memory as the layer says. The part lies
+/// inside the output, and nobody else accesses its elements meanwhile.
+pub(crate) type ComputePart = unsafe fn(&Layer, &Operands, &Part, &mut [Element]);
+
+/// The schedule of the kernel of a layer for another problem.
+pub(crate) type Scheduler = fn(&Problem, &Caches, unpacked: bool) -> Schedule;
+
+/// What a schedule depends on, besides the problem.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub caches: Caches,
+    /// `None`: the one that suits the problem best.
+    pub forced: Option<Kernel>,
+    pub unpacked: bool,
+}
+
+impl Options {
+    /// Packed weights, and the kernel that suits them.
+    pub const USUAL: Options = Options { caches: Caches::USUAL, forced: None, unpacked: false };
+}
+
+impl Layer {
+    /// `simplest` is what the kernel will see of the problem, and `compute` shows it.
+    pub const fn new(
+        problem: Problem,
+        simplest: Problem,
+        compute: ComputePart,
+        options: Options,
+    ) -> Result<Layer, Error> {
+        let Options { caches, forced, unpacked } = &options;
+        let kernel = match forced {
+            Some(kernel) if !kernel.can_run(&simplest, *unpacked) => {
+                let (expected, found) = (Expected::FittingKernel, Found::UnfitKernel);
+                return Err(Error::new(Field::ForcedKernel, expected, found));
+            }
+            Some(kernel) => *kernel,
+            None => Kernel::choose(&simplest, *unpacked),
+        };
+        let packs = *unpacked && !kernel.reads_unpacked();
+        let schedule = kernel.schedule(&simplest, caches, *unpacked);
+        Ok(Layer {
+            problem,
+            simplest,
+            schedule,
+            entry: kernel.entry(),
+            pack_panels: if packs { Some(panels::pack_panels) } else { None },
+            compute,
+            scheduler: None,
+            pixel: None,
+            options,
+            scratch_len: schedule.scratch_len(&simplest.geometry),
+        })
+    }
+
+    /// Cuts an output into parts.
+    pub fn cut(&self, whole: &Part, wanted: Wanted) -> Cut {
+        let Layer { simplest, .. } = self;
+        let whole = if self.pixel.is_some() {
+            &Part { pixels: 0..simplest.geometry.pixels(), panels: whole.panels.clone() }
+        } else {
+            whole
+        };
+        self.schedule.cut(simplest, whole, wanted)
+    }
+
+    /// One of the parts of a cut.
+    pub fn part(&self, cut: &Cut, number: usize) -> Part {
+        let mut part = cut.part(number);
+        if let Some(pixel) = self.pixel {
+            let Range { start, end } = part.pixels;
+            let geometry = &self.problem.geometry;
+            let last = end == self.simplest.geometry.pixels();
+            let end = if last { geometry.pixels() } else { pixel(geometry, end) };
+            part.pixels = pixel(geometry, start)..end;
+        }
+        part
+    }
+
+    /// With room for the panels that a part packs.
+    pub const fn with_room_to_pack(mut self, format: &PackedFormat) -> Result<Layer, Error> {
+        let packing = if self.pack_panels.is_some() { format.len - HEADER } else { 0 };
+        self.scratch_len = self.scratch_len.saturating_add(packing);
+        let elements = self.problem.most_elements();
+        if self.scratch_len > elements {
+            return Err(Error::overflow(Field::Scratch, elements));
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,47 @@
+//! What every description checks alike.
+
+use crate::error::{Error, Expected, Field, Found};
+use crate::problem::arithmetic::tri;
+use crate::problem::geometry::{Geometry, Operator};
+
+pub(super) const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
+    if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
+}
+
+/// A convolution of one tap on one pixel: channels and groups, to which the rest is added.
+pub(super) const fn channels(
+    batch: usize,
+    in_channels: usize,
+    out_channels: usize,
+    groups: usize,
+) -> Result<Geometry, Error> {
+    tri!(at_least_one(Field::InChannels, in_channels));
+    tri!(at_least_one(Field::OutChannels, out_channels));
+    tri!(at_least_one(Field::Groups, groups));
+    tri!(divides(groups, in_channels));
+    tri!(divides(groups, out_channels));
+    Ok(Geometry {
+        batch,
+        in_channels,
+        out_channels,
+        groups,
+        in_per_group: in_channels / groups,
+        out_per_group: out_channels / groups,
+        input: [1; 3],
+        output: [1; 3],
+        window: [1; 3],
+        stride: [1; 3],
+        dilation: [1; 3],
+        padding: [0; 3],
+        padded: false,
+        operator: Operator::Convolution,
+        flipped: false,
+    })
+}
+
+const fn divides(groups: usize, channels: usize) -> Result<(), Error> {
+    if channels.is_multiple_of(groups) {
+        return Ok(());
+    }
+    Err(Error::new(Field::Groups, Expected::DivisorOf(channels), Found::Count(groups)))
+}
