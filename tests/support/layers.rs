@@ -45,6 +45,8 @@ fn ordinary(choices: &mut Choices, most: usize) -> Layer {
         _ => choices.small_in(70),
     });
     layer.batch = choices.choose(&[1, 1, 1, 2, 2, 3]);
+    layer.transposed = choices.number_in(0..=2) == 2;
+    layer.flipped = choices.number_in(0..=3) == 3;
     let padded = choices.flag();
     for axis in 3 - rank..3 {
         layer.size[axis] = choices.small_in([100, 50, 40][rank - 1]);
@@ -54,6 +56,10 @@ fn ordinary(choices: &mut Choices, most: usize) -> Layer {
         if padded {
             layer.before[axis] = choices.number_in(0..=4);
             layer.after[axis] = choices.number_in(0..=4);
+        }
+        if layer.transposed {
+            let most = layer.stride[axis].max(layer.dilation[axis]) - 1;
+            layer.output_padding[axis] = choices.number_in(0..=most);
         }
     }
     cut_down(&mut layer, per_group, most);
@@ -95,6 +101,15 @@ fn long_rows(choices: &mut Choices) -> Layer {
 fn cut_down(layer: &mut Layer, mut per_group: [usize; 2], most: usize) {
     loop {
         for axis in 0..3 {
+            if layer.transposed {
+                // Some output has to be left.
+                let Layer { size, stride, kernel, dilation, output_padding, .. } = layer;
+                let spread = (size[axis] - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis];
+                let whole = spread + output_padding[axis] + 1;
+                layer.before[axis] = layer.before[axis].min(whole - 1);
+                layer.after[axis] = layer.after[axis].min(whole - 1 - layer.before[axis]);
+                continue;
+            }
             let padded = layer.size[axis] + layer.before[axis] + layer.after[axis];
             layer.kernel[axis] = layer.kernel[axis].min(padded);
             while (layer.kernel[axis] - 1) * layer.dilation[axis] + 1 > padded {
@@ -105,7 +120,12 @@ fn cut_down(layer: &mut Layer, mut per_group: [usize; 2], most: usize) {
         let taps: usize = layer.kernel.iter().product();
         let outputs = layer.batch * layer.out_channels * layer.pixels_out();
         let elements = layer.batch * layer.in_channels * layer.pixels_in();
-        if (outputs * per_group[0] * taps).max(elements) <= most {
+        let macs = if layer.transposed {
+            elements * per_group[1] * taps
+        } else {
+            outputs * per_group[0] * taps
+        };
+        if macs.max(elements).max(outputs) <= most {
             return;
         }
         let extents = layer.size.iter_mut().chain(&mut layer.kernel);

@@ -9,7 +9,7 @@ pub mod values;
 
 use std::io::Write;
 use std::sync::LazyLock;
-use tapwise::{Activation, Conv, Epilogue, Error, Isa, Layout, Plan};
+use tapwise::{Activation, Conv, ConvTranspose, Epilogue, Error, Isa, Layout, Plan};
 
 /// What outputs hold before a call: a NaN that no run writes.
 pub const POISON: f32 = f32::from_bits(0x7fe1_2345);
@@ -28,6 +28,10 @@ pub struct Layer {
     pub dilation: [usize; 3],
     pub before: [usize; 3],
     pub after: [usize; 3],
+    pub transposed: bool,
+    /// Outputs behind the last one, of a transposed convolution.
+    pub output_padding: [usize; 3],
+    pub flipped: bool,
 }
 
 impl Layer {
@@ -46,6 +50,9 @@ impl Layer {
             dilation: [1; 3],
             before: [0; 3],
             after: [0; 3],
+            transposed: false,
+            output_padding: [0; 3],
+            flipped: false,
         }
     }
 
@@ -59,18 +66,34 @@ impl Layer {
 
     fn plan_of_rank<const D: usize>(&self, layout: Layout) -> Result<Plan, Error> {
         let axes = last_axes::<D>;
-        Conv::<D>::new(self.in_channels, self.out_channels, axes(self.kernel))
+        if self.transposed {
+            let layer =
+                ConvTranspose::<D>::new(self.in_channels, self.out_channels, axes(self.kernel))
+                    .stride(axes(self.stride))
+                    .padding_sides(axes(self.before), axes(self.after))
+                    .output_padding(axes(self.output_padding))
+                    .dilation(axes(self.dilation))
+                    .groups(self.groups);
+            let layer = if self.flipped { layer.flipped() } else { layer };
+            return layer.plan(layout, self.batch, axes(self.size));
+        }
+        let layer = Conv::<D>::new(self.in_channels, self.out_channels, axes(self.kernel))
             .stride(axes(self.stride))
             .padding_sides(axes(self.before), axes(self.after))
             .dilation(axes(self.dilation))
-            .groups(self.groups)
-            .plan(layout, self.batch, axes(self.size))
+            .groups(self.groups);
+        let layer = if self.flipped { layer.flipped() } else { layer };
+        layer.plan(layout, self.batch, axes(self.size))
     }
 
     /// The size of the output, by the formula of PyTorch's documentation.
     pub fn output(&self) -> [usize; 3] {
         std::array::from_fn(|axis| {
             let window = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
+            if self.transposed {
+                let spread = (self.size[axis] - 1) * self.stride[axis] + window;
+                return spread + self.output_padding[axis] - self.before[axis] - self.after[axis];
+            }
             let padded = self.size[axis] + self.before[axis] + self.after[axis];
             (padded - window) / self.stride[axis] + 1
         })
@@ -93,24 +116,38 @@ impl Layer {
         mut visit: impl FnMut(usize, usize),
     ) {
         let in_per_group = self.in_channels / self.groups;
-        let group = out_channel / (self.out_channels / self.groups);
+        let out_per_group = self.out_channels / self.groups;
+        let group = out_channel / out_per_group;
         let coordinate = |axis: usize, tap: usize| {
+            if self.transposed {
+                let spread =
+                    (at[axis] + self.before[axis]).checked_sub(tap * self.dilation[axis])?;
+                let place = spread / self.stride[axis];
+                return Some(place)
+                    .filter(|_| spread % self.stride[axis] == 0 && place < self.size[axis]);
+            }
             let padded = at[axis] * self.stride[axis] + tap * self.dilation[axis];
             padded.checked_sub(self.before[axis]).filter(|place| *place < self.size[axis])
         };
         let [depth, height, width] = self.kernel;
         for channel in 0..in_per_group {
             let plane = image * self.in_channels + group * in_per_group + channel;
-            let filter = out_channel * in_per_group + channel;
+            let filter = if self.transposed {
+                (group * in_per_group + channel) * out_per_group + out_channel % out_per_group
+            } else {
+                out_channel * in_per_group + channel
+            };
+            let taps = depth * height * width;
             for kd in 0..depth {
                 let Some(d) = coordinate(0, kd) else { continue };
                 for kh in 0..height {
                     let Some(h) = coordinate(1, kh) else { continue };
                     for kw in 0..width {
                         let Some(w) = coordinate(2, kw) else { continue };
+                        let tap = (kd * height + kh) * width + kw;
                         visit(
                             ((plane * self.size[0] + d) * self.size[1] + h) * self.size[2] + w,
-                            ((filter * depth + kd) * height + kh) * width + kw,
+                            filter * taps + if self.flipped { taps - 1 - tap } else { tap },
                         );
                     }
                 }
