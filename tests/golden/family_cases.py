@@ -19,7 +19,8 @@ class Case(Layer):
         self.op, self.integer, self.more = op, integer, dict(more)
         self.same = layer.get("pad") == "same"
         if self.same:
-            totals = [d * (k - 1) for k, d in zip(kernel, self.axes(size, layer.get("dilation", 1)))]
+            dilation = self.axes(size, layer.get("dilation", 1))
+            totals = (d * (k - 1) for k, d in zip(kernel, dilation))
             layer["pad"] = tuple((total // 2, total - total // 2) for total in totals)
         super().__init__(f"{op}_{name}", size, cin, cout, kernel, **layer)
         if op == "conv_transpose":

@@ -188,7 +188,8 @@ def deform_by_definition(case, t):
             there = (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width) & inside[:, [og]]
             value = np.where(there, image[n, c, at_y.clip(0, height - 1), at_x.clip(0, width - 1)],
                              0)
-            in_y, in_x = np.abs(1 - row - (y - top)[:, [og]]), np.abs(1 - column - (x - left)[:, [og]])
+            in_y = np.abs(1 - row - (y - top)[:, [og]])
+            in_x = np.abs(1 - column - (x - left)[:, [og]])
             weight = in_y * in_x
             sample = sample + np.where(there, weight * value, 0)
             change = change + np.abs(value) * (
@@ -338,7 +339,8 @@ def activation_inputs():
     f32 = np.float32
     edges = [v for e in (3, 6, 1, 88.72283, 103.97208, 0.5)
              for v in (e, np.nextafter(f32(e), f32(0)), np.nextafter(f32(e), f32(200)))]
-    edges += [1e-30, 1e-10, 1e-4, 0.01, 2, 2.5, 4, 5.5, 8, 9.01, 10, 13, 14.5, 20, 40, 87, 1e4, 1e20]
+    edges += [1e-30, 1e-10, 1e-4, 0.01, 2, 2.5, 4, 5.5, 8, 9.01, 10, 13, 14.5, 20, 40, 87, 1e4,
+              1e20]
     ordinary = [sign * v for v in edges for sign in (1, -1)]
     ordinary = np.concatenate([np.array(ordinary, np.float64), fill((24,), 1).numpy(),
                                fill((48,), 2).numpy() * 10])
