@@ -293,7 +293,10 @@ def deform_conv():
     add("border_near", (5, 5), 2, 3, (2, 3), places=(near, near), integer=0)
     add("outside_by_far", (4, 4), 2, 3, 2, places=([-1e4, 2, 5, 1e6], [1, 3, -7e5]))
     # Infinite inputs tell a corner with the weight zero from one that is not read.
-    whole = ([-1, 0, 1.5, 3, 4], [-1, 0, 2, 2.5, 4, 5])
+    whole = ([-1, 0, 1.5, 3, 4], [-1, 0, 2, 2.5, 4, 5, -0.5])
+    single = dict(n=2, places=whole, mask=0, integer=1)
+    add("infinite_everywhere", (4, 5), 1, 3, 1, infinite=1, **single)
+    add("infinite_column", (4, 5), 1, 3, 1, infinite=5, **single)
     add("infinite_v1", (4, 5), 2, 3, 2, pad=1, infinite=7, places=whole, mask=0, integer=1)
     add("infinite_v2", (4, 5), 2, 3, 2, pad=1, infinite=9, places=whole, integer=1)
     return listed.cases
