@@ -35,7 +35,7 @@ fn main() {
     calls(&mut criterion).expect("the layers are sound");
     let layers = suite::layers(include_str!("suite.json")).expect("the list is sound");
     let mut rows = Vec::new();
-    for layer in layers.iter().filter(|layer| layer.unsupported().is_none()) {
+    for layer in &layers {
         for (name, layout) in LAYOUTS {
             rows.extend(time(&mut criterion, layer, name, layout).expect("the layer is sound"));
         }

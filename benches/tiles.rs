@@ -39,7 +39,7 @@ fn main() {
     );
     for layer in &layers {
         let wanted = only.as_ref().is_none_or(|only| layer.name.contains(only.as_str()));
-        if !wanted || layer.unsupported().is_some() {
+        if !wanted {
             continue;
         }
         for (name, layout) in [("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)] {

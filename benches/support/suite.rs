@@ -4,7 +4,7 @@ mod aligned;
 mod json;
 
 pub use aligned::Aligned;
-use tapwise::{Conv2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
+use tapwise::{Conv2d, ConvTranspose2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
 
 /// What a layer of the list is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Layer {
     pub padding: [usize; 2],
     pub dilation: [usize; 2],
     pub groups: usize,
+    /// Of a transposed layer.
+    pub output_padding: [usize; 2],
 }
 
 /// The layers of a list in JSON.
@@ -62,11 +64,12 @@ impl Layer {
             padding: object.pair("pad")?,
             dilation: object.pair("dilation")?,
             groups: object.number("groups")?,
+            output_padding: match kind {
+                Kind::ConvTranspose2d => object.pair("output_padding")?,
+                _ => [0; 2],
+            },
         };
         object.text("source")?;
-        if kind == Kind::ConvTranspose2d {
-            object.pair("output_padding")?;
-        }
         object.finish()?;
         if kind == Kind::Conv1d && (layer.size[0], layer.kernel[0]) != (1, 1) {
             return Err(format!("{}: a 1-D layer whose height is not 1", layer.name));
@@ -74,16 +77,18 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Why the layer cannot be timed, if so.
-    pub fn unsupported(&self) -> Option<&'static str> {
-        match self.kind {
-            Kind::ConvTranspose2d => Some("transposed layers are not supported yet"),
-            Kind::Conv2d | Kind::Conv1d | Kind::CrossCorrelation => None,
-        }
-    }
-
     /// The plan of the layer on a path of this machine.
     pub fn plan(&self, layout: Layout, isa: Isa) -> Result<Plan, Error> {
+        if self.kind == Kind::ConvTranspose2d {
+            return ConvTranspose2d::new(self.in_channels, self.out_channels, self.kernel)
+                .stride(self.stride)
+                .padding(self.padding)
+                .output_padding(self.output_padding)
+                .dilation(self.dilation)
+                .groups(self.groups)
+                .plan(layout, self.batch, self.size)?
+                .with_isa(isa);
+        }
         Conv2d::new(self.in_channels, self.out_channels, self.kernel)
             .stride(self.stride)
             .padding(self.padding)
@@ -98,19 +103,49 @@ impl Layer {
     pub fn valid_share(&self) -> f64 {
         let along = |axis: usize| {
             let reach = (self.kernel[axis] - 1) * self.dilation[axis];
-            let outputs =
-                (self.size[axis] + 2 * self.padding[axis] - reach - 1) / self.stride[axis] + 1;
-            let inside = |output: usize, tap: usize| {
-                let padded = output * self.stride[axis] + tap * self.dilation[axis];
-                (self.padding[axis]..self.padding[axis] + self.size[axis]).contains(&padded)
-            };
+            let (stride, size) = (self.stride[axis], self.size[axis]);
             let taps = self.kernel[axis];
-            let valid: usize = (0..outputs)
-                .map(|output| (0..taps).filter(|tap| inside(output, *tap)).count())
-                .sum();
-            valid as f64 / (outputs * taps) as f64
+            let (outputs, nominal) = if self.kind == Kind::ConvTranspose2d {
+                let spread = (size - 1) * stride + reach + 1 + self.output_padding[axis];
+                (spread - 2 * self.padding[axis], size * taps)
+            } else {
+                let outputs = (size + 2 * self.padding[axis] - reach - 1) / stride + 1;
+                (outputs, outputs * taps)
+            };
+            let inside = |output| (0..taps).filter(move |tap| self.place(axis, output, *tap).is_some());
+            let valid: usize = (0..outputs).map(|output| inside(output).count()).sum();
+            valid as f64 / nominal as f64
         };
         along(0) * along(1)
+    }
+
+    /// Where a tap of an output lies in the input along an axis, if inside.
+    pub fn place(&self, axis: usize, output: usize, tap: usize) -> Option<usize> {
+        let (stride, padding) = (self.stride[axis], self.padding[axis]);
+        let distance = tap * self.dilation[axis];
+        let place = if self.kind == Kind::ConvTranspose2d {
+            let spread = (output + padding).checked_sub(distance)?;
+            if spread % stride != 0 {
+                return None;
+            }
+            spread / stride
+        } else {
+            (output * stride + distance).checked_sub(padding)?
+        };
+        Some(place).filter(|place| *place < self.size[axis])
+    }
+
+    /// Which filter of the weights, each of a window, leads from an input channel of a group to an
+    /// output channel.
+    pub fn filter(&self, out_channel: usize, in_channel: usize) -> usize {
+        let in_per_group = self.in_channels / self.groups;
+        if self.kind == Kind::ConvTranspose2d {
+            let out_per_group = self.out_channels / self.groups;
+            let (group, channel) = (out_channel / out_per_group, out_channel % out_per_group);
+            (group * in_per_group + in_channel) * out_per_group + channel
+        } else {
+            out_channel * in_per_group + in_channel
+        }
     }
 }
 

@@ -128,19 +128,15 @@ fn plain(
     for channel in 0..in_per_group {
         for tap_row in 0..layer.kernel[0] {
             for tap_column in 0..layer.kernel[1] {
-                let inside = |axis: usize, tap: usize| {
-                    let padded = output[axis] * layer.stride[axis] + tap * layer.dilation[axis];
-                    padded.checked_sub(layer.padding[axis]).filter(|at| *at < layer.size[axis])
-                };
-                let (Some(row), Some(column)) = (inside(0, tap_row), inside(1, tap_column)) else {
-                    continue;
-                };
+                let (row, column) =
+                    (layer.place(0, output[0], tap_row), layer.place(1, output[1], tap_column));
+                let (Some(row), Some(column)) = (row, column) else { continue };
                 let x = prepared.input[image * strides.batch
                     + (group * in_per_group + channel) * strides.channel
                     + row * strides.row
                     + column * strides.pixel];
-                let filter = (out_channel * in_per_group + channel) * layer.kernel[0] + tap_row;
-                let w = prepared.weights[filter * layer.kernel[1] + tap_column];
+                let row = layer.filter(out_channel, channel) * layer.kernel[0] + tap_row;
+                let w = prepared.weights[row * layer.kernel[1] + tap_column];
                 let product = f64::from(x) * f64::from(w);
                 sum += product;
                 magnitude += product.abs();

@@ -300,8 +300,13 @@ impl FinishStrip<'_> {
     #[inline(always)]
     fn square<S: Simd>(&self, simd: S, sums: *const f32, offsets: &[usize]) {
         let outputs = self.outputs;
-        let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(1) == pair[1]);
-        let plain = in_line && offsets.len() == S::LANES && outputs.residual.is_null();
+        let step = match offsets {
+            [first, second, ..] => second.wrapping_sub(*first),
+            _ => 1,
+        };
+        let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(step) == pair[1]);
+        let plain =
+            in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);
@@ -326,7 +331,8 @@ impl FinishStrip<'_> {
                         for (lane, row) in spilled(&rows).into_iter().enumerate().take(count) {
                             let plane = plane + lane * outputs.strides.channel;
                             if in_line {
-                                outputs.store(simd, row, offsets[0] + plane, offsets.len());
+                                let first = offsets[0] + plane;
+                                outputs.store_strided(simd, row, first, step, offsets.len());
                             } else {
                                 scatter(simd, outputs, row, offsets, plane);
                             }
