@@ -4,3 +4,4 @@ pub(crate) mod direct;
 pub(crate) mod layer;
 pub(crate) mod operands;
 pub(crate) mod phases;
+pub(crate) mod woven;

@@ -16,7 +16,8 @@ pub(crate) mod part;
 mod pixels;
 mod planes;
 pub(crate) mod residual;
-mod walk;
+pub(crate) mod walk;
+pub(crate) mod weave;
 
 pub(crate) use caches::Caches;
 

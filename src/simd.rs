@@ -123,6 +123,8 @@ pub(crate) trait Simd: Copy {
     fn permute(self, v: Self::V, index: Self::Index) -> Self::V;
     /// Lanes 0, 2, 4, … of `a`, then those of `b`.
     fn even_lanes(self, a: Self::V, b: Self::V) -> Self::V;
+    /// A lane of `a`, then one of `b`, and so on, as two vectors.
+    fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The first `LANES` rows become columns.
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
 

@@ -108,6 +108,12 @@ fn arithmetic<S: Simd>(simd: S, first: usize, second: usize) {
         let both = [&x[..S::LANES], &y[..S::LANES]].concat();
         Bits(both[2 * lane])
     });
+    for (at, half) in simd.interleaved(a, b).into_iter().enumerate() {
+        check(simd, half, |lane| {
+            let lane = at * S::LANES + lane;
+            Bits(if lane % 2 == 0 { x[lane / 2] } else { y[lane / 2] })
+        });
+    }
 }
 
 fn memory<S: Simd>(simd: S, first: usize) {

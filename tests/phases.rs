@@ -122,7 +122,8 @@ fn by_phases(problem: &Problem) -> Vec<Vec<(usize, usize)>> {
         }
         for image in 0..batch {
             for pixel in indices(output) {
-                let number = phase.first_output + place(&phase.problem.output, image, pixel);
+                let number =
+                    phases.first_output(problem, at) + place(&phase.problem.output, image, pixel);
                 pixels.push(number);
                 let mut chain = Vec::new();
                 for tap in &taps {

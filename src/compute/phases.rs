@@ -7,21 +7,25 @@
 //!   elsewhere: the bias
 //! ```
 //!
-//! Each output belongs to one phase, so it is written once, and phases share nothing but inputs.
+//! Each output belongs to one phase, so it is written once, and phases share nothing but inputs. Where
+//! neighbours in memory are of different phases, these are [woven](super::woven).
 
 use super::direct;
 use super::layer::{Layer, Options};
 use super::operands::Operands;
+use super::woven::{self, Piece};
 use crate::element::Element;
+use crate::epilogue::Activation;
 use crate::error::Error;
 use crate::kernel::bias::BiasAlone;
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
-use crate::panels::LANES_PER_PANEL;
 use crate::problem::Problem;
+use crate::problem::arithmetic::quotient;
 use crate::problem::geometry::Geometry;
 use crate::problem::phases::{Phase, Phases};
+use crate::problem::strides::Strides;
 use crate::simd::enter::enter;
 
 /// A transposed convolution.
@@ -42,6 +46,9 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
     layer.scheduler = Some(layer.schedule.kernel().scheduler());
     layer.pixel = Some(pixel);
     layer.scratch_len = scratch_len(&layer, &phases);
+    if let Some(piece) = Piece::of(&problem, &options.caches) {
+        layer.scratch_len = layer.scratch_len.saturating_add(piece.sums_len(&problem.geometry));
+    }
     Ok(layer)
 }
 
@@ -95,72 +102,115 @@ fn pixel(geometry: &Geometry, of_first_phase: usize) -> usize {
 unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
     let phases = Phases::of(&layer.problem.geometry);
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
+    let phased = Phased { layer, phases: &phases, operands, weights: &weights };
+    if let Some(piece) = Piece::of(&layer.problem, &layer.options.caches) {
+        // SAFETY: as the caller vouches.
+        return unsafe { woven::compute(&phased, &piece, part, scratch) };
+    }
     let [depth, height, width] = phases.counts();
     for d in 0..depth {
         for h in 0..height {
             for w in 0..width {
                 let phase = [d, h, w];
-                // SAFETY: as the caller vouches.
-                unsafe { compute_phase(layer, operands, part, &phases, phase, &weights, scratch) };
+                let rank = |pixel| phases.rank(&layer.problem.geometry, phase, pixel);
+                let pixels = rank(part.pixels.start)..rank(part.pixels.end);
+                let part = Part { pixels, panels: part.panels.clone() };
+                // SAFETY: as the caller vouches; these are outputs of the part.
+                unsafe { phased.compute(phase, &part, None, scratch) };
             }
         }
     }
 }
 
-/// A phase of a part.
-///
-/// # Safety
-/// As of [`ComputePart`](super::layer::ComputePart); the weights are those of the part.
-unsafe fn compute_phase(
-    layer: &Layer,
-    operands: &Operands,
-    part: &Part,
-    phases: &Phases,
-    phase: [usize; 3],
-    weights: &WeightSlice,
-    scratch: &mut [Element],
-) {
-    let problem = &layer.problem;
-    let rank = |pixel| phases.rank(&problem.geometry, phase, pixel);
-    let pixels = rank(part.pixels.start)..rank(part.pixels.end);
-    if pixels.is_empty() {
-        return;
+/// A call of a transposed convolution.
+pub(super) struct Phased<'a> {
+    pub layer: &'a Layer,
+    pub phases: &'a Phases,
+    pub operands: &'a Operands<'a>,
+    pub weights: &'a WeightSlice<'a>,
+}
+
+/// Where sums go that are not finished yet.
+pub(super) struct Sums {
+    /// Of the first pixel of the phase, whether or not it is one of the part.
+    pub first: *mut Element,
+    pub strides: Strides,
+}
+
+impl Phased<'_> {
+    /// A part of a phase, counted in its pixels: its outputs, or their sums.
+    ///
+    /// # Safety
+    /// As of [`ComputePart`](super::layer::ComputePart); the weights are those of the part, and there is
+    /// room for the sums.
+    pub unsafe fn compute(
+        &self,
+        phase: [usize; 3],
+        part: &Part,
+        sums: Option<&Sums>,
+        scratch: &mut [Element],
+    ) {
+        if part.pixels.is_empty() {
+            return;
+        }
+        let Phased { layer, phases, operands, weights } = *self;
+        let problem = &layer.problem;
+        let untapped = |outputs| phases.convolution(problem, [1; 3], outputs).tamed();
+        let of_phase = phases.phase(problem, phase);
+        let convolution = match &of_phase {
+            Some(of_phase) => &of_phase.problem,
+            None => &untapped(phases.outputs(phase)),
+        };
+        let outputs = match sums {
+            Some(Sums { first, strides }) => {
+                Outputs::new(strides, *first, core::ptr::null(), Activation::None)
+            }
+            None => {
+                let moved = operands.moved(0, phases.first_output(problem, phase));
+                let Operands { output, residual, activation, .. } = moved;
+                Outputs::new(&convolution.output, output, residual, activation)
+            }
+        };
+        let (isa, bias, outputs) = (operands.isa, operands.bias, &outputs);
+        let Some(Phase { first_input, taps_before, .. }) = of_phase else {
+            let geometry = &convolution.geometry;
+            // SAFETY: the operands have the instruction set; the outputs are the caller's.
+            return unsafe { enter(isa, BiasAlone { geometry, bias, outputs, part }) };
+        };
+        let Some(scheduler) = layer.scheduler else {
+            debug_assert!(false, "phases without a scheduler");
+            return;
+        };
+        let Geometry { window, output, .. } = convolution.geometry;
+        let planned = phases.convolution(problem, window, output).tamed();
+        let schedule = scheduler(&planned, &layer.options.caches, layer.options.unpacked);
+        let weights = of_class(weights, &problem.geometry, &convolution.geometry, taps_before);
+        let input = operands.moved(first_input, 0).input;
+        // SAFETY: operands, weights, part and outputs are as the caller vouches, and a phase has its
+        // elements inside the tensors of the layer; scratch memory suffices for the schedule of any
+        // phase.
+        unsafe {
+            let call = Call::new(convolution, isa, input, weights, bias, outputs, part, scratch);
+            (layer.entry)(&call, &schedule);
+        }
     }
-    let part = &Part { pixels, panels: part.panels.clone() };
-    let Operands { isa, bias, activation, .. } = *operands;
-    let Some(of_phase) = phases.phase(problem, phase) else {
-        let convolution = phases.convolution(problem, [1; 3], phases.outputs(phase)).tamed();
-        let moved = operands.moved(0, phases.first_output(problem, phase));
-        let outputs = Outputs::new(&convolution.output, moved.output, moved.residual, activation);
-        let geometry = &convolution.geometry;
-        // SAFETY: the operands have the instruction set; the outputs are those of the caller's part.
-        return unsafe { enter(isa, BiasAlone { geometry, bias, outputs: &outputs, part }) };
-    };
-    let Phase { problem: convolution, first_input, first_output, taps_before } = &of_phase;
-    let moved = operands.moved(*first_input, *first_output);
-    let outputs = Outputs::new(&convolution.output, moved.output, moved.residual, activation);
-    let weights = match weights {
+}
+
+/// The weights of a class of taps, of those of the layer.
+fn of_class<'a>(
+    weights: &WeightSlice<'a>,
+    layer: &Geometry,
+    class: &Geometry,
+    taps_before: usize,
+) -> WeightSlice<'a> {
+    match *weights {
         WeightSlice::Packed { panels, first_panel } => {
-            // As many panels of each class as of the first.
-            let steps = panels.len() / (problem.geometry.taps() * LANES_PER_PANEL);
-            let first = taps_before * steps * LANES_PER_PANEL;
-            let len = convolution.geometry.taps() * steps * LANES_PER_PANEL;
-            let panels = panels.get(first..).and_then(|panels| panels.get(..len));
-            WeightSlice::Packed { panels: panels.unwrap_or(&[]), first_panel: *first_panel }
+            // As many panels of each class as of the others.
+            let steps = quotient(panels.len(), layer.taps());
+            let panels = panels.get(taps_before * steps..).unwrap_or(&[]);
+            let panels = panels.get(..class.taps() * steps).unwrap_or(&[]);
+            WeightSlice::Packed { panels, first_panel }
         }
         WeightSlice::Unpacked(weights) => WeightSlice::Unpacked(weights),
-    };
-    let Some(scheduler) = layer.scheduler else {
-        debug_assert!(false, "phases without a scheduler");
-        return;
-    };
-    let Geometry { window, output, .. } = convolution.geometry;
-    let planned = phases.convolution(problem, window, output).tamed();
-    let schedule = scheduler(&planned, &layer.options.caches, layer.options.unpacked);
-    // SAFETY: operands, weights and part are as the caller vouches, and a phase has its elements inside
-    // the tensors of the layer; scratch memory suffices for the schedule of any phase.
-    unsafe {
-        let call = Call::new(convolution, isa, moved.input, weights, bias, &outputs, part, scratch);
-        (layer.entry)(&call, &schedule);
     }
 }

@@ -154,7 +154,7 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// The same for lanes that are `stride` elements apart in the output.
+    /// The same for lanes that are `stride` elements apart in the output; it wraps, they may descend.
     ///
     /// # Safety
     /// As of [`Outputs::store`].
@@ -182,7 +182,8 @@ impl<'a> Outputs<'a> {
             };
             simd.store(lanes.as_mut_ptr(), finish(simd, sum, self.function));
             for (lane, value) in lanes.iter().enumerate().take(count) {
-                *self.output.wrapping_add(offset + lane * stride) = *value;
+                let offset = offset.wrapping_add(lane.wrapping_mul(stride));
+                *self.output.wrapping_add(offset) = *value;
             }
         }
     }
@@ -305,8 +306,7 @@ impl FinishStrip<'_> {
             _ => 1,
         };
         let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(step) == pair[1]);
-        let plain =
-            in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
+        let plain = in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);

@@ -39,9 +39,8 @@ struct Axis {
 /// A phase that has taps, as an ordinary convolution.
 pub(crate) struct Phase {
     pub problem: Problem,
-    /// Its first input and its first output, in the tensors.
+    /// Its first input, in the tensor.
     pub first_input: usize,
-    pub first_output: usize,
     /// Taps of the classes that are packed before.
     pub taps_before: usize,
 }
@@ -246,7 +245,6 @@ impl Phases {
         Some(Phase {
             problem: problem.tamed(),
             first_input: place(&layer.input, skipped),
-            first_output: place(&layer.output, phase),
             taps_before: self.taps_before(class),
         })
     }
@@ -259,6 +257,11 @@ impl Phases {
             h.outputs_before(phase[1], h.output),
             w.outputs_before(phase[2], w.output),
         ]
+    }
+
+    /// The outputs of a phase along a row in the columns before `end`.
+    pub fn outputs_before(&self, phase: usize, end: usize) -> usize {
+        self.axes[2].outputs_before(phase, end)
     }
 
     /// Where a phase begins in the output.

@@ -155,6 +155,17 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+        proven! {
+            let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)); // 01 | 45, 23 | 67
+            [
+                _mm256_permute2f128_ps::<0x20>(low, high),
+                _mm256_permute2f128_ps::<0x31>(low, high),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]) {
         let [a, b, c, d, e, f, g, h, ..] = *rows;
         proven! {

@@ -149,6 +149,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+        proven! {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            [_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b)]
+        }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]) {
         let r = *rows;
         proven! {

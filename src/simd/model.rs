@@ -151,6 +151,17 @@ macro_rules! model {
             }
 
             #[inline(always)]
+            fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+                [0, $lanes / 2].map(|first| {
+                    lanes(
+                        |lane| {
+                            if lane % 2 == 0 { a[first + lane / 2] } else { b[first + lane / 2] }
+                        },
+                    )
+                })
+            }
+
+            #[inline(always)]
             fn transpose(self, rows: &mut [Self::V; MOST_LANES]) {
                 let from = *rows;
                 for (row, to) in rows.iter_mut().enumerate().take($lanes) {

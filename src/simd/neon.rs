@@ -187,6 +187,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+        proven!([vzip1q_f32(a, b), vzip2q_f32(a, b)])
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]) {
         let [a, b, c, d, ..] = *rows;
         proven! {

@@ -236,6 +236,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn interleaved(self, a: f32x8, b: f32x8) -> [f32x8; 2] {
+        let ([a0, a1, a2, a3, a4, a5, a6, a7], [b0, b1, b2, b3, b4, b5, b6, b7]) =
+            (a.to_array(), b.to_array());
+        [f32x8::new([a0, b0, a1, b1, a2, b2, a3, b3]), f32x8::new([a4, b4, a5, b5, a6, b6, a7, b7])]
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: &mut [f32x8; MOST_LANES]) {
         // Squares of four by four, the second and the third of which change places.
         let mut squares = [[f32x4::ZERO; 4]; 4];

@@ -180,6 +180,11 @@ macro_rules! one_lane {
             }
 
             #[inline(always)]
+            fn interleaved(self, a: f32, b: f32) -> [f32; 2] {
+                [a, b]
+            }
+
+            #[inline(always)]
             fn transpose(self, _rows: &mut [f32; MOST_LANES]) {}
         }
     };

@@ -1,0 +1,201 @@
+//! A transposed convolution in planes: neighbours in a row are of different phases.
+//!
+//! Stored one by one, the outputs of a phase would each take an instruction, and every cache line would
+//! be fetched for each phase. So the sums of all phases of a few rows wait in scratch memory:
+//!
+//! ```text
+//! for each phase along depth and height
+//!   for each piece of its rows in the part     (rows, or a part of one)
+//!     for each run of panels
+//!       for each phase along the row: its sums in the piece, to scratch memory
+//!       weave the rows, finish the outputs
+//! ```
+
+use super::operands::Operands;
+use super::phases::{Phased, Sums};
+use crate::element::Element;
+use crate::kernel::Caches;
+use crate::kernel::finish::Outputs;
+use crate::kernel::part::Part;
+use crate::kernel::walk::Pixel;
+use crate::kernel::weave::Weave;
+use crate::panels::{self, LANES_PER_PANEL};
+use crate::problem::Problem;
+use crate::problem::arithmetic::{quotient, remainder, smaller};
+use crate::problem::geometry::Geometry;
+use crate::problem::phases::Phases;
+use crate::problem::strides::Strides;
+use crate::simd::enter::enter;
+use core::ops::Range;
+
+/// How much of an output waits to be woven: rows of one phase along the height, all columns or, of one
+/// row, whole steps of the stride.
+pub(super) struct Piece {
+    panels: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Piece {
+    /// A quarter of the second-level cache, of enough panels and pixels for tiles to be full; `None`
+    /// where outputs of a phase are not apart.
+    pub const fn of(problem: &Problem, caches: &Caches) -> Option<Piece> {
+        const PIXELS: usize = 256;
+        const LEAST: usize = 16;
+        let geometry = &problem.geometry;
+        let [_, height, width] = geometry.output;
+        let [_, row_step, step] = geometry.stride;
+        if problem.output.pixel != 1 || step == 1 || width == 1 {
+            return None;
+        }
+        let phases = smaller(step, width);
+        let elements = caches.second / 4 / size_of::<Element>();
+        let panel = elements / LANES_PER_PANEL;
+        let fitting = quotient(panel, PIXELS.saturating_mul(phases));
+        let panels = smaller(panels::count(geometry), fitting);
+        let panels = if panels == 0 { 1 } else { panels };
+        let least = LEAST.saturating_mul(phases);
+        let fitting = quotient(panel, panels);
+        let columns = if fitting < least { least } else { fitting };
+        if columns < width {
+            let columns = columns - remainder(columns, phases);
+            return Some(Piece { panels, rows: 1, columns });
+        }
+        let all = pieces(height, row_step);
+        let rows = quotient(columns, width);
+        // Pieces alike.
+        let rows = if rows < all { pieces(all, pieces(all, rows)) } else { all };
+        Some(Piece { panels, rows, columns: width })
+    }
+
+    /// The outputs of each phase along a row.
+    const fn row_len(&self, geometry: &Geometry) -> usize {
+        pieces(self.columns, geometry.stride[2])
+    }
+
+    /// The sums of all phases along a row, in elements.
+    pub const fn sums_len(&self, geometry: &Geometry) -> usize {
+        let phases = smaller(geometry.stride[2], geometry.output[2]);
+        let plane = self.rows.saturating_mul(self.row_len(geometry)).saturating_mul(phases);
+        plane.saturating_mul(self.panels * LANES_PER_PANEL)
+    }
+}
+
+/// [`usize::div_ceil`], which cannot panic.
+const fn pieces(count: usize, of: usize) -> usize {
+    let (all, rest) = (quotient(count, of), remainder(count, of));
+    if rest > 0 { all + 1 } else { all }
+}
+
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart).
+pub(super) unsafe fn compute(phased: &Phased, piece: &Piece, part: &Part, scratch: &mut [Element]) {
+    let geometry = &phased.layer.problem.geometry;
+    let (sums, scratch) =
+        scratch.split_at_mut_checked(piece.sums_len(geometry)).unwrap_or_default();
+    let [depth, height, _] = phased.phases.counts();
+    // As if rows were of one phase.
+    let [depth_step, row_step, _] = geometry.stride;
+    let rows = Geometry { stride: [depth_step, row_step, 1], ..*geometry };
+    let of_rows = Phases::of(&rows);
+    for d in 0..depth {
+        for h in 0..height {
+            let output = of_rows.outputs([d, h, 0]);
+            let rows = Geometry { output, ..*geometry };
+            let rank = |pixel| of_rows.rank(geometry, [d, h, 0], pixel);
+            let (mut number, end) = (rank(part.pixels.start), rank(part.pixels.end));
+            while number < end {
+                let first = Pixel::of(&rows, number);
+                let (count, columns) = next_piece(piece, output, &first, end - number);
+                let mut panel = part.panels.start;
+                while panel < part.panels.end {
+                    let panels = panel..part.panels.end.min(panel + piece.panels);
+                    panel = panels.end;
+                    let woven = Woven { phased, piece, phase: [d, h], first, count, columns };
+                    // SAFETY: as the caller vouches; these are outputs of the part.
+                    unsafe { woven.compute(panels, sums, scratch) };
+                }
+                number += count * columns;
+            }
+        }
+    }
+}
+
+/// The rows and the columns of the next piece, of so many pixels that are left.
+fn next_piece(
+    piece: &Piece,
+    [_, height, width]: [usize; 3],
+    first: &Pixel,
+    left: usize,
+) -> (usize, usize) {
+    let [_, row, column] = first.at;
+    if column > 0 || left < width || piece.columns < width {
+        (1, piece.columns.min(width - column).min(left))
+    } else {
+        (piece.rows.min(height - row).min(quotient(left, width)), width)
+    }
+}
+
+/// A piece of the rows of a phase along depth and height.
+struct Woven<'a> {
+    phased: &'a Phased<'a>,
+    piece: &'a Piece,
+    phase: [usize; 2],
+    /// Its first pixel, among the rows of the phase.
+    first: Pixel,
+    count: usize,
+    columns: usize,
+}
+
+impl Woven<'_> {
+    /// # Safety
+    /// As of [`ComputePart`](super::layer::ComputePart); there is room for the sums.
+    unsafe fn compute(&self, panels: Range<usize>, sums: &mut [Element], scratch: &mut [Element]) {
+        let Phased { layer, phases, operands, .. } = *self.phased;
+        let geometry = &layer.problem.geometry;
+        let [_, _, step] = geometry.stride;
+        let [d, h] = self.phase;
+        let Pixel { image, at: [depth, row, column] } = self.first;
+        let (channel, _) = panels::channels(geometry, panels.start);
+        let (last, lanes) = panels::channels(geometry, panels.end - 1);
+        let row_len = self.piece.row_len(geometry);
+        let plane = self.piece.rows * row_len;
+        let to_phase = plane * self.piece.panels * LANES_PER_PANEL;
+        let strides = Strides { batch: 0, channel: plane, depth: 0, row: row_len, pixel: 1 };
+        for w in 0..step.min(geometry.output[2]) {
+            let phase = [d, h, w];
+            let [planes, rows, columns] = phases.outputs(phase);
+            let before = phases.outputs_before(w, column);
+            let within = phases.outputs_before(w, column + self.columns) - before;
+            let number = ((image * planes + depth) * rows + row) * columns + before;
+            let pixels = number..number + within * self.count;
+            let sums = sums.get_mut(w * to_phase..).unwrap_or_default().as_mut_ptr();
+            let to_first = channel * plane + row * row_len + before;
+            let sums = Sums { first: sums.wrapping_sub(to_first), strides };
+            let part = Part { pixels, panels: panels.clone() };
+            // SAFETY: as the caller vouches.
+            unsafe { self.phased.compute(phase, &part, Some(&sums), scratch) };
+        }
+        let Operands { isa, output, residual, activation, .. } = *operands;
+        let to = &layer.problem.output;
+        let [depth_step, row_step, _] = geometry.stride;
+        let (depth, row) = (d + depth * depth_step, h + row * row_step);
+        let pixel = Pixel { image, at: [depth, row, column] };
+        let weave = Weave {
+            sums: sums.as_ptr(),
+            to_channel: plane,
+            to_phase,
+            to_row: row_len,
+            phases: step,
+            outputs: &Outputs::new(to, output, residual, activation),
+            offset: pixel.output_offset(to) + channel * to.channel,
+            channels: last + lanes - channel,
+            rows: self.count,
+            output_row: to.row.wrapping_mul(row_step),
+            columns: self.columns,
+        };
+        debug_assert!(remainder(column, step) == 0, "a piece that begins between phases");
+        // SAFETY: the operands have the instruction set; the outputs are the caller's.
+        unsafe { enter(isa, weave) };
+    }
+}
