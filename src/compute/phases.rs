@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::problem::arithmetic::quotient;
 use crate::problem::geometry::Geometry;
 use crate::problem::phases::{Phase, Phases};
-use crate::problem::strides::Strides;
+use crate::problem::strides::{Layout, Strides};
 use crate::simd::enter::enter;
 
 /// A transposed convolution.
@@ -82,7 +82,7 @@ const fn scratch_len(layer: &Layer, phases: &Phases) -> usize {
             axis += 1;
         }
         if exists {
-            let phase = phases.convolution(&layer.problem, window, outputs).tamed();
+            let phase = planned(layer, phases, window, outputs);
             let schedule = layer.schedule.kernel().schedule(&phase, caches, *unpacked);
             let len = schedule.scratch_len(&phase.geometry);
             most = if len > most { len } else { most };
@@ -90,6 +90,21 @@ const fn scratch_len(layer: &Layer, phases: &Phases) -> usize {
         choice += 1;
     }
     most
+}
+
+/// What the schedule of a phase is made from.
+const fn planned(
+    layer: &Layer,
+    phases: &Phases,
+    window: [usize; 3],
+    outputs: [usize; 3],
+) -> Problem {
+    let mut problem = phases.convolution(&layer.problem, window, outputs).tamed();
+    let woven = Piece::of(&layer.problem, &layer.options.caches).is_some();
+    if woven && woven::leaves_channels_last(layer) {
+        problem.layout = Layout::Nhwc;
+    }
+    problem
 }
 
 /// The number of an output, from that of a pixel of the form that stands for all phases.
@@ -182,7 +197,7 @@ impl Phased<'_> {
             return;
         };
         let Geometry { window, output, .. } = convolution.geometry;
-        let planned = phases.convolution(problem, window, output).tamed();
+        let planned = planned(layer, phases, window, output);
         let schedule = scheduler(&planned, &layer.options.caches, layer.options.unpacked);
         let weights = of_class(weights, &problem.geometry, &convolution.geometry, taps_before);
         let input = operands.moved(first_input, 0).input;

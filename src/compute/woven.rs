@@ -8,17 +8,22 @@
 //!   for each piece of its rows in the part     (rows, or a part of one)
 //!     for each run of panels
 //!       for each phase along the row: its sums in the piece, to scratch memory
-//!       weave the rows, finish the outputs
+//!       finish the outputs
 //! ```
+//!
+//! The dense kernel has channels in its lanes, and leaves sums pixel by pixel in the order of the
+//! output, from which rows are transposed as for any layer in planes. Kernels with pixels in the lanes
+//! leave a plane for each phase, and rows are woven from those.
 
+use super::layer::Layer;
 use super::operands::Operands;
 use super::phases::{Phased, Sums};
 use crate::element::Element;
-use crate::kernel::Caches;
-use crate::kernel::finish::Outputs;
+use crate::kernel::finish::{FinishStrip, Outputs};
 use crate::kernel::part::Part;
 use crate::kernel::walk::Pixel;
 use crate::kernel::weave::Weave;
+use crate::kernel::{Caches, Kernel};
 use crate::panels::{self, LANES_PER_PANEL};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{quotient, remainder, smaller};
@@ -85,6 +90,11 @@ impl Piece {
 const fn pieces(count: usize, of: usize) -> usize {
     let (all, rest) = (quotient(count, of), remainder(count, of));
     if rest > 0 { all + 1 } else { all }
+}
+
+/// Whether the kernel of a layer that is woven leaves sums pixel by pixel.
+pub(super) const fn leaves_channels_last(layer: &Layer) -> bool {
+    matches!(layer.schedule.kernel(), Kernel::Dense)
 }
 
 /// # Safety
@@ -158,10 +168,18 @@ impl Woven<'_> {
         let Pixel { image, at: [depth, row, column] } = self.first;
         let (channel, _) = panels::channels(geometry, panels.start);
         let (last, lanes) = panels::channels(geometry, panels.end - 1);
+        let channels_last = leaves_channels_last(layer);
         let row_len = self.piece.row_len(geometry);
-        let plane = self.piece.rows * row_len;
-        let to_phase = plane * self.piece.panels * LANES_PER_PANEL;
-        let strides = Strides { batch: 0, channel: plane, depth: 0, row: row_len, pixel: 1 };
+        let width = self.piece.panels * LANES_PER_PANEL;
+        let (to_phase, strides) = if channels_last {
+            let pixel = step.min(geometry.output[2]) * width;
+            let row = row_len * pixel;
+            (width, Strides { batch: 0, channel: 1, depth: 0, row, pixel })
+        } else {
+            let plane = self.piece.rows * row_len;
+            let channel = plane;
+            (plane * width, Strides { batch: 0, channel, depth: 0, row: row_len, pixel: 1 })
+        };
         for w in 0..step.min(geometry.output[2]) {
             let phase = [d, h, w];
             let [planes, rows, columns] = phases.outputs(phase);
@@ -170,7 +188,7 @@ impl Woven<'_> {
             let number = ((image * planes + depth) * rows + row) * columns + before;
             let pixels = number..number + within * self.count;
             let sums = sums.get_mut(w * to_phase..).unwrap_or_default().as_mut_ptr();
-            let to_first = channel * plane + row * row_len + before;
+            let to_first = channel * strides.channel + row * strides.row + before * strides.pixel;
             let sums = Sums { first: sums.wrapping_sub(to_first), strides };
             let part = Part { pixels, panels: panels.clone() };
             // SAFETY: as the caller vouches.
@@ -181,21 +199,43 @@ impl Woven<'_> {
         let [depth_step, row_step, _] = geometry.stride;
         let (depth, row) = (d + depth * depth_step, h + row * row_step);
         let pixel = Pixel { image, at: [depth, row, column] };
-        let weave = Weave {
-            sums: sums.as_ptr(),
-            to_channel: plane,
-            to_phase,
-            to_row: row_len,
-            phases: step,
-            outputs: &Outputs::new(to, output, residual, activation),
-            offset: pixel.output_offset(to) + channel * to.channel,
-            channels: last + lanes - channel,
-            rows: self.count,
-            output_row: to.row.wrapping_mul(row_step),
-            columns: self.columns,
-        };
         debug_assert!(remainder(column, step) == 0, "a piece that begins between phases");
-        // SAFETY: the operands have the instruction set; the outputs are the caller's.
-        unsafe { enter(isa, weave) };
+        let outputs = &Outputs::new(to, output, residual, activation);
+        let (sums, channels) = (sums.as_ptr(), last + lanes - channel);
+        let channel_offset = channel * to.channel;
+        if !channels_last {
+            let weave = Weave {
+                sums,
+                to_channel: strides.channel,
+                to_phase,
+                to_row: strides.row,
+                phases: step,
+                outputs,
+                offset: pixel.output_offset(to) + channel_offset,
+                channels,
+                rows: self.count,
+                output_row: to.row.wrapping_mul(row_step),
+                columns: self.columns,
+            };
+            // SAFETY: the operands have the instruction set; the outputs are the caller's.
+            return unsafe { enter(isa, weave) };
+        }
+        let [_, _, width_out] = geometry.output;
+        for row in 0..self.count {
+            let [depth, first_row, column] = pixel.at;
+            let strip = FinishStrip {
+                outputs,
+                geometry,
+                sums: sums.wrapping_add(row * strides.row),
+                sums_width: width,
+                channels,
+                channel_offset,
+                pixel: Pixel { image, at: [depth, first_row + row * row_step, column] },
+                columns: &(0..width_out),
+                count: self.columns,
+            };
+            // SAFETY: the operands have the instruction set; the outputs are the caller's.
+            unsafe { enter(isa, strip) };
+        }
     }
 }

@@ -262,7 +262,7 @@ impl<const PIXELS: usize> Body for FinishTile<'_, PIXELS> {
 
 /// Pixels whose sums are in memory, for an output in planes of channels: squares of them are
 /// transposed, so that lanes become neighbouring pixels.
-pub(super) struct FinishStrip<'a> {
+pub(crate) struct FinishStrip<'a> {
     pub outputs: &'a Outputs<'a>,
     pub geometry: &'a Geometry,
     /// `sums[pixel * sums_width + channel]`
