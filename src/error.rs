@@ -33,6 +33,8 @@ pub enum Field {
     Groups,
     /// The size of the input along an axis.
     InputSize(usize),
+    /// The size of the output along an axis, where it is given.
+    OutputSize(usize),
     /// The extent of the (dilated) kernel along an axis.
     Kernel(usize),
     /// The step of the window along an axis.
@@ -49,6 +51,10 @@ pub enum Field {
     WeightElements,
     /// The elements that the residual spans, strides included.
     ResidualElements,
+    /// The rows of a matrix of columns: channels times the taps of a window.
+    ColumnRows,
+    /// The columns of such a matrix: the windows of an image.
+    ColumnCount,
     /// A stride between elements of the output.
     OutputStride(StrideOf),
     /// The assumed size of the first-level cache, in bytes.
@@ -118,6 +124,8 @@ pub enum Expected {
     Exactly(usize),
     /// A divisor of this number of channels.
     DivisorOf(usize),
+    /// A multiple of this number of taps, at least one.
+    MultipleOf(usize),
     /// A number.
     NotNan,
     /// A number up to this one.
@@ -215,6 +223,7 @@ impl Field {
             Field::OutChannels => "out_channels",
             Field::Groups => "groups",
             Field::InputSize(_) => "input size",
+            Field::OutputSize(_) => "output size",
             Field::Kernel(_) => "kernel",
             Field::Stride(_) => "stride",
             Field::Dilation(_) => "dilation",
@@ -223,6 +232,8 @@ impl Field {
             Field::OutputElements => "elements of the output",
             Field::WeightElements => "elements of the weights",
             Field::ResidualElements => "elements of the residual",
+            Field::ColumnRows => "rows of the columns",
+            Field::ColumnCount => "number of columns",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
             Field::OutputStride(StrideOf::Depth) => "output stride of the depth",
@@ -255,6 +266,7 @@ impl Field {
     const fn index(self) -> Option<usize> {
         match self {
             Field::InputSize(axis)
+            | Field::OutputSize(axis)
             | Field::Kernel(axis)
             | Field::Stride(axis)
             | Field::Dilation(axis)
@@ -282,6 +294,7 @@ impl fmt::Display for Expected {
             Expected::AtMost(most) => write!(f, "at most {most}"),
             Expected::Exactly(value) => write!(f, "{value}"),
             Expected::DivisorOf(channels) => write!(f, "a divisor of {channels}"),
+            Expected::MultipleOf(taps) => write!(f, "a multiple of {taps}"),
             Expected::NotNan => f.write_str("a number"),
             Expected::AtMostNumber(most) => write!(f, "at most {most}"),
             Expected::Available => f.write_str("one that this machine and this build have"),

@@ -15,7 +15,7 @@ pub(crate) mod part;
 mod pixels;
 mod planes;
 pub(crate) mod residual;
-mod walk;
+pub(crate) mod walk;
 
 pub(crate) use caches::Caches;
 

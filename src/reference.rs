@@ -2,6 +2,13 @@
 //!
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
+mod fold;
+mod unfold;
+mod windows;
+
+pub use fold::fold;
+pub use unfold::unfold;
+
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};
