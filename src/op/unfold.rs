@@ -3,7 +3,7 @@
 use super::windows::{Elements, Operation, Units, Window, WindowTiles, Windows, copy};
 use crate::error::{Error, Field};
 use crate::kernel::walk::{Pixel, places_inside, taps_inside};
-use crate::problem::arithmetic::{divide, tri};
+use crate::problem::arithmetic::{at_least_1, divide, tri};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 use core::ops::Range;
@@ -91,8 +91,8 @@ impl Unfold2d {
         let elements = Elements { image, columns, limit };
         let windows = tri!(self.window.on(layout, batch, channels, size, &elements));
         let (units, unit_len): (Units, usize) = match layout {
-            Layout::Nchw => (rows_of_columns, windows.count()),
-            Layout::Nhwc => (columns_of_windows, windows.rows()),
+            Layout::Nchw => (each_block, windows.block_len()),
+            Layout::Nhwc => (each_column, windows.rows()),
         };
         Ok(UnfoldPlan {
             operation: Operation {
@@ -175,58 +175,142 @@ impl UnfoldPlan {
     }
 }
 
-fn rows_of_columns(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+/// In planes a unit is all rows of columns of a channel and a row of taps. Such a block is what the one
+/// of an earlier row of taps holds, some windows' rows up, so most of it is a copy of that:
+///
+/// ```text
+/// for each channel, kh
+///   copy the block of kh - again, from `up` rows of windows on          (if there is one)
+///   for each kw: the last `up` rows of windows from the image           (or all of them)
+/// ```
+fn each_block(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     let geometry = &windows.geometry;
+    let [_, height, width] = geometry.output;
+    let block_len = windows.block_len();
     let plane_len = geometry.input[1] * geometry.input[2];
-    let (mut plane, tap) = divide(first, geometry.taps());
-    let (mut kh, mut kw) = divide(tap, geometry.window[2]);
-    let mut rest = y;
-    while let Some(row) = rest.split_off_mut(..windows.count()).filter(|row| !row.is_empty()) {
+    let (again, up) = repetition(geometry, 1);
+    let (mut plane, mut kh) = divide(first, geometry.window[1]);
+    let mut at = 0;
+    while at < y.len() {
+        let Some((done, rest)) = y.split_at_mut_checked(at) else { return };
+        let Some(block) = rest.get_mut(..block_len) else { return };
         let of_plane = x.get(plane * plane_len..).unwrap_or_default();
-        row_of_columns(geometry, of_plane, [kh, kw], row);
-        kw += 1;
-        if kw == geometry.window[2] {
-            kw = 0;
-            kh += 1;
-            if kh == geometry.window[1] {
-                kh = 0;
-                plane += 1;
+        let mut fresh = 0..height;
+        if kh >= again
+            && up < height
+            && let Some(earlier) = at.checked_sub(again * block_len)
+        {
+            let earlier = done.get(earlier..earlier + block_len).unwrap_or_default();
+            copy(earlier.get(up * width..).unwrap_or_default(), block);
+            fresh.start = height - up;
+        }
+        let mut block = block;
+        let mut kw = 0;
+        while let Some(row) = block.split_off_mut(..windows.count()).filter(|row| !row.is_empty()) {
+            row_of_columns(geometry, of_plane, [kh, kw], fresh.clone(), row);
+            kw += 1;
+        }
+        at += block_len;
+        kh += 1;
+        if kh == geometry.window[1] {
+            kh = 0;
+            plane += 1;
+        }
+    }
+}
+
+/// After how many taps along an axis there are the same places of the image again, and for windows
+/// that are how far apart.
+fn repetition(geometry: &Geometry, axis: usize) -> (usize, usize) {
+    let (stride, dilation) = (geometry.stride[axis], geometry.dilation[axis]);
+    for taps in 1..geometry.window[axis] {
+        let (windows, rest) = divide(taps * dilation, stride);
+        if rest == 0 {
+            return (taps, windows);
+        }
+    }
+    (geometry.window[axis], 0)
+}
+
+/// The windows in the rows `fresh`, from the image: zeros above and below, and left and right, of
+/// what lies inside.
+fn row_of_columns(
+    geometry: &Geometry,
+    plane: &[f32],
+    tap: [usize; 2],
+    fresh: Range<usize>,
+    row: &mut [f32],
+) {
+    let width = geometry.output[2];
+    let inside = places(geometry, 1, tap[0]);
+    let columns = places(geometry, 2, tap[1]);
+    let first = inside.start.clamp(fresh.start, fresh.end);
+    let end = inside.end.clamp(first, fresh.end);
+    let Some(row) = row.get_mut(fresh.start * width..fresh.end * width) else { return };
+    let Some((above, row)) = row.split_at_mut_checked((first - fresh.start) * width) else {
+        return;
+    };
+    let Some((row, below)) = row.split_at_mut_checked((end - first) * width) else { return };
+    above.fill(0.0);
+    below.fill(0.0);
+    if row.is_empty() {
+        return;
+    }
+    if columns.is_empty() {
+        row.fill(0.0);
+        return;
+    }
+    let place = |axis: usize, window: usize| {
+        window * geometry.stride[axis] + tap[axis - 1] * geometry.dilation[axis]
+            - geometry.padding[axis]
+    };
+    let from = place(1, first) * geometry.input[2] + place(2, columns.start);
+    let plane = plane.get(from..).unwrap_or_default();
+    if geometry.stride == [1; 3] && geometry.input[2] == width {
+        // Rows are as long as those of the image: what would be left and right of it lies in others.
+        if let Some(row) = row.get_mut(columns.start..(end - first - 1) * width + columns.end) {
+            copy(plane, row);
+        }
+    } else {
+        let step = geometry.stride[1] * geometry.input[2];
+        for (number, row) in row.chunks_exact_mut(at_least_1(width)).enumerate() {
+            let from = plane.get(number * step..).unwrap_or_default();
+            let Some(to) = row.get_mut(columns.clone()) else { return };
+            copy_strided(from, geometry.stride[2], to);
+        }
+    }
+    clear_columns(row, width, 0..columns.start);
+    clear_columns(row, width, columns.end..width);
+}
+
+/// Copies each element that is a multiple of `stride` from the first.
+#[inline(always)]
+fn copy_strided(from: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        1 => copy(from, to),
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(stride.max(1))) {
+                *to = *from;
             }
         }
     }
 }
 
-fn row_of_columns(geometry: &Geometry, plane: &[f32], tap: [usize; 2], row: &mut [f32]) {
-    let rows = places(geometry, 1, tap[0]);
-    let columns = places(geometry, 2, tap[1]);
-    let [_, height, width] = geometry.output;
-    let mut rest = row;
-    for h in 0..height {
-        let Some(to) = rest.split_off_mut(..width) else { return };
-        if !rows.contains(&h) {
-            to.fill(0.0);
-            continue;
-        }
-        let at = |axis: usize, place: usize| {
-            place * geometry.stride[axis] + tap[axis - 1] * geometry.dilation[axis]
-                - geometry.padding[axis]
-        };
-        let Some((left, to)) = to.split_at_mut_checked(columns.start) else { return };
-        let Some((to, right)) = to.split_at_mut_checked(columns.len()) else { return };
-        left.fill(0.0);
-        if !columns.is_empty() {
-            let from = at(1, h) * geometry.input[2] + at(2, columns.start);
-            let from = plane.get(from..).unwrap_or_default();
-            if geometry.stride[2] == 1 {
-                copy(from, to);
-            } else {
-                let from = from.iter().step_by(geometry.stride[2].max(1));
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = *from;
-                }
+/// Zeros in some columns of rows.
+fn clear_columns(rows: &mut [f32], width: usize, columns: Range<usize>) {
+    if columns.len() > 4 {
+        for row in rows.chunks_exact_mut(at_least_1(width)) {
+            if let Some(row) = row.get_mut(columns.clone()) {
+                row.fill(0.0);
             }
         }
-        right.fill(0.0);
+    } else {
+        // Few in many rows: a call for each would take longer.
+        for column in columns {
+            for value in rows.iter_mut().skip(column).step_by(at_least_1(width)) {
+                *value = 0.0;
+            }
+        }
     }
 }
 
@@ -237,35 +321,70 @@ fn places(geometry: &Geometry, axis: usize, tap: usize) -> Range<usize> {
     places_inside(first, size, stride, geometry.output[axis])
 }
 
-fn columns_of_windows(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+/// Channels last, a unit is the column of a window. In a row of windows a column is the one of an
+/// earlier window, some taps on, so most of it is a copy of that:
+///
+/// ```text
+/// for each window
+///   copy the column of the window `back` before it, from `again` taps on       (if there is one)
+///   for each kh, for the last `again` kw: the channels from the image          (or for all)
+/// ```
+fn each_column(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     let geometry = &windows.geometry;
-    let channels = geometry.in_channels;
-    let [_, height, width] = geometry.input;
-    let taps = geometry.taps();
-    let whole = 0..geometry.output[2];
+    let column_len = windows.rows();
+    let [_, _, kernel_width] = geometry.window;
+    let (again, back) = repetition(geometry, 2);
+    let whole_row = 0..geometry.output[2];
     let mut pixel = Pixel::of(geometry, first);
-    let mut rest = y;
-    while let Some(column) = rest.split_off_mut(..windows.rows()).filter(|c| !c.is_empty()) {
-        let start = pixel.window_start(geometry);
-        let rows = taps_inside(geometry, 1, start[1]);
-        let columns = taps_inside(geometry, 2, start[2]);
-        if rows.len() * columns.len() < taps {
-            column.fill(0.0);
+    let mut at = 0;
+    while at < y.len() {
+        let Some((done, rest)) = y.split_at_mut_checked(at) else { return };
+        let Some(column) = rest.get_mut(..column_len) else { return };
+        let mut fresh = 0..kernel_width;
+        if again < kernel_width
+            && pixel.at[2] >= back
+            && let Some(earlier) = at.checked_sub(back * column_len)
+        {
+            let earlier = done.get(earlier..earlier + column_len).unwrap_or_default();
+            copy(earlier.get(again..).unwrap_or_default(), column);
+            fresh.start = kernel_width - again;
         }
-        let place = |axis: usize, tap: usize| {
-            start[axis].wrapping_add((tap * geometry.dilation[axis]) as isize) as usize
-        };
-        for kh in rows {
-            let row = (pixel.image * height + place(1, kh)) * width;
-            for kw in columns.clone() {
-                let from = (row + place(2, kw)) * channels;
+        taps_of_column(windows, x, &pixel, fresh, column);
+        at += column_len;
+        pixel.next(geometry, &whole_row);
+    }
+}
+
+/// The columns of taps `fresh` of a window, from the image, or zeros for padding.
+fn taps_of_column(
+    windows: &Windows,
+    x: &[f32],
+    pixel: &Pixel,
+    fresh: Range<usize>,
+    column: &mut [f32],
+) {
+    let geometry = &windows.geometry;
+    let [_, height, width] = geometry.input;
+    let [_, kernel_height, kernel_width] = geometry.window;
+    let start = pixel.window_start(geometry);
+    let rows = taps_inside(geometry, 1, start[1]);
+    let columns = taps_inside(geometry, 2, start[2]);
+    let place = |axis: usize, tap: usize| {
+        start[axis].wrapping_add((tap * geometry.dilation[axis]) as isize) as usize
+    };
+    for kh in 0..kernel_height {
+        for kw in fresh.clone() {
+            let tap = kh * kernel_width + kw;
+            let to = column.chunks_exact_mut(at_least_1(geometry.taps()));
+            let to = to.filter_map(|channel| channel.get_mut(tap));
+            if rows.contains(&kh) && columns.contains(&kw) {
+                let row = pixel.image * height + place(1, kh);
+                let from = (row * width + place(2, kw)) * geometry.in_channels;
                 let from = x.get(from..).unwrap_or_default();
-                let to = column.iter_mut().skip(kh * geometry.window[2] + kw).step_by(taps.max(1));
-                for (to, from) in to.zip(from) {
-                    *to = *from;
-                }
+                to.zip(from).for_each(|(to, from)| *to = *from);
+            } else {
+                to.for_each(|to| *to = 0.0);
             }
         }
-        pixel.next(geometry, &whole);
     }
 }

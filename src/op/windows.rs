@@ -96,6 +96,11 @@ impl Windows {
         self.geometry.in_channels * self.geometry.taps()
     }
 
+    /// The rows of columns of a channel and a row of taps.
+    pub const fn block_len(&self) -> usize {
+        self.geometry.window[2] * self.count()
+    }
+
     pub const fn image_shape(&self) -> [usize; 4] {
         let Geometry { batch, in_channels: channels, input: [_, height, width], .. } =
             self.geometry;
