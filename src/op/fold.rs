@@ -4,7 +4,7 @@ use super::windows::{Elements, Operation, Units, Window, WindowTiles, Windows};
 use crate::error::{Error, Field};
 use crate::kernel::walk::places_inside;
 use crate::numerics::canonical;
-use crate::problem::arithmetic::divide;
+use crate::problem::arithmetic::{at_least_1, divide};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 
@@ -91,8 +91,8 @@ impl Fold2d {
             Err(error) => return Err(of_output(error)),
         };
         let (units, unit_len): (Units, usize) = match layout {
-            Layout::Nchw => (rows_of_pixels, windows.geometry.input[2]),
-            Layout::Nhwc => (pixels, windows.geometry.in_channels),
+            Layout::Nchw => (each_run, windows.geometry.input[2]),
+            Layout::Nhwc => (each_pixel, windows.geometry.in_channels),
         };
         Ok(FoldPlan {
             operation: Operation {
@@ -186,44 +186,34 @@ impl FoldPlan {
     }
 }
 
-fn rows_of_pixels(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+/// Elements of the image that are added up at once: so many stay in the first-level cache.
+const AT_ONCE: usize = 4096;
+
+/// In planes a unit is a row of pixels. Runs of rows are added up tap by tap:
+///
+/// ```text
+/// for each run of rows of a plane
+///   y = +0.0
+///   for each kh, kw, for each row of windows with the tap in the run:
+///     y += x                                            (a row of both, without what is in padding)
+///   y = canonical(y)
+/// ```
+fn each_run(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     let geometry = &windows.geometry;
     let [_, height, width] = geometry.input;
-    let [_, window_rows, window_columns] = geometry.output;
+    let most = divide(AT_ONCE, width).0.max(1);
     let (mut plane, mut h) = divide(first, height);
+    let (mut left, _) = divide(y.len(), width);
     let mut rest = y;
-    while let Some(row) = rest.split_off_mut(..width).filter(|row| !row.is_empty()) {
-        row.fill(0.0);
-        for kh in 0..geometry.window[1] {
-            let Some(above) = window_of(geometry, 1, h, kh) else { continue };
-            for kw in 0..geometry.window[2] {
-                let (stride, padding) = (geometry.stride[2], geometry.padding[2]);
-                let offset = kw * geometry.dilation[2];
-                let start = offset as isize - padding as isize;
-                let columns = places_inside(start, width as isize, stride, window_columns);
-                if columns.is_empty() {
-                    continue;
-                }
-                let tap = (plane * geometry.window[1] + kh) * geometry.window[2] + kw;
-                let from = (tap * window_rows + above) * window_columns;
-                let from = x.get(from + columns.start..from + columns.end).unwrap_or_default();
-                let to = row.get_mut(columns.start * stride + offset - padding..);
-                let to = to.unwrap_or_default();
-                if stride == 1 {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to += from;
-                    }
-                } else {
-                    for (to, from) in to.iter_mut().step_by(stride.max(1)).zip(from) {
-                        *to += from;
-                    }
-                }
-            }
-        }
-        for value in row.iter_mut() {
-            *value = canonical(*value);
-        }
-        h += 1;
+    while left > 0 {
+        let rows = (height - h).min(most).min(left);
+        let Some(run) = rest.split_off_mut(..rows * width) else { return };
+        let columns = x.get(plane * geometry.taps() * windows.count()..).unwrap_or_default();
+        run.fill(0.0);
+        add_taps(windows, columns, h, rows, run);
+        run.iter_mut().for_each(|value| *value = canonical(*value));
+        left -= rows;
+        h += rows;
         if h == height {
             h = 0;
             plane += 1;
@@ -231,31 +221,53 @@ fn rows_of_pixels(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     }
 }
 
-fn pixels(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+/// Adds what lies in the rows from `h` on, from the columns of a channel.
+fn add_taps(windows: &Windows, x: &[f32], h: usize, rows: usize, run: &mut [f32]) {
+    let geometry = &windows.geometry;
+    let [_, _, width] = geometry.input;
+    let [_, down, across] = geometry.output;
+    let [_, row_stride, stride] = geometry.stride;
+    let offset = |axis: usize, tap: usize| {
+        (tap * geometry.dilation[axis]) as isize - geometry.padding[axis] as isize
+    };
+    for kh in 0..geometry.window[1] {
+        let top = offset(1, kh) - h as isize;
+        let inside = places_inside(top, rows as isize, row_stride, down);
+        for kw in 0..geometry.window[2] {
+            let before = offset(2, kw);
+            let columns = places_inside(before, width as isize, stride, across);
+            if columns.is_empty() {
+                continue;
+            }
+            let first = (columns.start * stride).wrapping_add(before as usize);
+            let of_tap = (kh * geometry.window[2] + kw) * windows.count();
+            for window in inside.clone() {
+                let from = of_tap + window * across;
+                let from = x.get(from + columns.start..from + columns.end).unwrap_or_default();
+                let row = (window * row_stride).wrapping_add(top as usize);
+                let to = run.get_mut(row * width + first..).unwrap_or_default();
+                if stride == 1 {
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                } else {
+                    let to = to.iter_mut().step_by(at_least_1(stride));
+                    to.zip(from).for_each(|(to, from)| *to += from);
+                }
+            }
+        }
+    }
+}
+
+/// Channels last, a unit is a pixel: all its channels are added up tap by tap.
+fn each_pixel(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     let geometry = &windows.geometry;
     let [_, height, width] = geometry.input;
-    let [_, window_rows, window_columns] = geometry.output;
-    let taps = geometry.taps();
     let (rows, mut w) = divide(first, width);
     let (mut image, mut h) = divide(rows, height);
     let mut rest = y;
     while let Some(pixel) = rest.split_off_mut(..geometry.in_channels).filter(|p| !p.is_empty()) {
         pixel.fill(0.0);
-        for kh in 0..geometry.window[1] {
-            let Some(above) = window_of(geometry, 1, h, kh) else { continue };
-            for kw in 0..geometry.window[2] {
-                let Some(before) = window_of(geometry, 2, w, kw) else { continue };
-                let window = (image * window_rows + above) * window_columns + before;
-                let from = window * windows.rows() + kh * geometry.window[2] + kw;
-                let from = x.get(from..).unwrap_or_default().iter().step_by(taps.max(1));
-                for (to, from) in pixel.iter_mut().zip(from) {
-                    *to += from;
-                }
-            }
-        }
-        for value in pixel.iter_mut() {
-            *value = canonical(*value);
-        }
+        add_taps_of_pixel(windows, x, [image, h, w], pixel);
+        pixel.iter_mut().for_each(|value| *value = canonical(*value));
         w += 1;
         if w == width {
             w = 0;
@@ -268,10 +280,30 @@ fn pixels(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
     }
 }
 
+fn add_taps_of_pixel(windows: &Windows, x: &[f32], at: [usize; 3], pixel: &mut [f32]) {
+    let geometry = &windows.geometry;
+    let [_, down, across] = geometry.output;
+    for kh in 0..geometry.window[1] {
+        let Some(above) = window_with(geometry, 1, at[1], kh) else { continue };
+        for kw in 0..geometry.window[2] {
+            let Some(before) = window_with(geometry, 2, at[2], kw) else { continue };
+            let tap = kh * geometry.window[2] + kw;
+            let column = ((at[0] * down + above) * across + before) * windows.rows();
+            let column = x.get(column..column + windows.rows()).unwrap_or_default();
+            let channels = column.chunks_exact(at_least_1(geometry.taps()));
+            let from = channels.filter_map(|taps| taps.get(tap));
+            pixel.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        }
+    }
+}
+
 /// The window along an axis that has that tap at that place of the image, if there is one.
-fn window_of(geometry: &Geometry, axis: usize, place: usize, tap: usize) -> Option<usize> {
-    let from_first = place + geometry.padding[axis];
-    let start = from_first.checked_sub(tap * geometry.dilation[axis])?;
-    let (window, rest) = divide(start, geometry.stride[axis]);
+fn window_with(geometry: &Geometry, axis: usize, place: usize, tap: usize) -> Option<usize> {
+    let padded = place + geometry.padding[axis];
+    let start = padded.checked_sub(tap * geometry.dilation[axis])?;
+    let (window, rest) = match geometry.stride[axis] {
+        1 => (start, 0),
+        stride => divide(start, stride),
+    };
     (rest == 0 && window < geometry.output[axis]).then_some(window)
 }
