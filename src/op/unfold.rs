@@ -204,10 +204,13 @@ fn each_block(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
             copy(earlier.get(up * width..).unwrap_or_default(), block);
             fresh.start = height - up;
         }
+        let inside = places(geometry, 1, kh);
+        let start = inside.start.clamp(fresh.start, height);
+        let inside = start..inside.end.clamp(start, height);
         let mut block = block;
         let mut kw = 0;
         while let Some(row) = block.split_off_mut(..windows.count()).filter(|row| !row.is_empty()) {
-            row_of_columns(geometry, of_plane, [kh, kw], fresh.clone(), row);
+            row_of_columns(geometry, of_plane, [kh, kw], fresh.start, &inside, row);
             kw += 1;
         }
         at += block_len;
@@ -232,30 +235,25 @@ fn repetition(geometry: &Geometry, axis: usize) -> (usize, usize) {
     (geometry.window[axis], 0)
 }
 
-/// The windows in the rows `fresh`, from the image: zeros above and below, and left and right, of
-/// what lies inside.
+/// The windows in the rows from `fresh` on, from the image: those `inside` with zeros left and right,
+/// zeros above and below.
 fn row_of_columns(
     geometry: &Geometry,
     plane: &[f32],
     tap: [usize; 2],
-    fresh: Range<usize>,
+    fresh: usize,
+    inside: &Range<usize>,
     row: &mut [f32],
 ) {
     let width = geometry.output[2];
-    let inside = places(geometry, 1, tap[0]);
-    let columns = places(geometry, 2, tap[1]);
-    let first = inside.start.clamp(fresh.start, fresh.end);
-    let end = inside.end.clamp(first, fresh.end);
-    let Some(row) = row.get_mut(fresh.start * width..fresh.end * width) else { return };
-    let Some((above, row)) = row.split_at_mut_checked((first - fresh.start) * width) else {
-        return;
-    };
-    let Some((row, below)) = row.split_at_mut_checked((end - first) * width) else { return };
-    above.fill(0.0);
+    let Some((row, below)) = row.split_at_mut_checked(inside.end * width) else { return };
+    let Some((above, row)) = row.split_at_mut_checked(inside.start * width) else { return };
+    above.get_mut(fresh * width..).unwrap_or_default().fill(0.0);
     below.fill(0.0);
     if row.is_empty() {
         return;
     }
+    let columns = places(geometry, 2, tap[1]);
     if columns.is_empty() {
         row.fill(0.0);
         return;
@@ -264,13 +262,12 @@ fn row_of_columns(
         window * geometry.stride[axis] + tap[axis - 1] * geometry.dilation[axis]
             - geometry.padding[axis]
     };
-    let from = place(1, first) * geometry.input[2] + place(2, columns.start);
+    let from = place(1, inside.start) * geometry.input[2] + place(2, columns.start);
     let plane = plane.get(from..).unwrap_or_default();
     if geometry.stride == [1; 3] && geometry.input[2] == width {
         // Rows are as long as those of the image: what would be left and right of it lies in others.
-        if let Some(row) = row.get_mut(columns.start..(end - first - 1) * width + columns.end) {
-            copy(plane, row);
-        }
+        let end = row.len() - (width - columns.end);
+        copy(plane, row.get_mut(columns.start..end).unwrap_or_default());
     } else {
         let step = geometry.stride[1] * geometry.input[2];
         for (number, row) in row.chunks_exact_mut(at_least_1(width)).enumerate() {
@@ -307,7 +304,10 @@ fn clear_columns(rows: &mut [f32], width: usize, columns: Range<usize>) {
     } else {
         // Few in many rows: a call for each would take longer.
         for column in columns {
-            for value in rows.iter_mut().skip(column).step_by(at_least_1(width)) {
+            let mut rest = &mut *rows;
+            while let Some(row) = rest.split_off_mut(..width)
+                && let Some(value) = row.get_mut(column)
+            {
                 *value = 0.0;
             }
         }
