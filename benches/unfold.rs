@@ -32,8 +32,9 @@ const fn windows(name: &'static str, channels: usize, size: usize, kernel: usize
     Windows { name, channels, size, kernel, dilation: 1, padding, stride: 1 }
 }
 
-const CASES: [Windows; 10] = [
+const CASES: [Windows; 11] = [
     windows("64 56x56 3x3", 64, 56, 3),
+    windows("4 56x56 3x3", 4, 56, 3),
     windows("8 28x28 3x3", 8, 28, 3),
     windows("4 14x14 3x3", 4, 14, 3),
     windows("1 28x28 3x3", 1, 28, 3),

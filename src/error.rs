@@ -31,6 +31,8 @@ pub enum Field {
     OutChannels,
     /// The groups, which divide both kinds of channels.
     Groups,
+    /// The images of a batch.
+    Batch,
     /// The size of the input along an axis.
     InputSize(usize),
     /// The size of the output along an axis, where it is given.
@@ -55,6 +57,14 @@ pub enum Field {
     ColumnRows,
     /// The columns of such a matrix: the windows of an image.
     ColumnCount,
+    /// The elements of the matrix of a layer.
+    MatrixElements,
+    /// The slice of that matrix.
+    Matrix,
+    /// How far the outputs of a chain of layers see along an axis, in elements of its input.
+    ReceptiveField(usize),
+    /// The multiply-adds of a layer.
+    MultiplyAdds,
     /// A stride between elements of the output.
     OutputStride(StrideOf),
     /// The assumed size of the first-level cache, in bytes.
@@ -222,6 +232,7 @@ impl Field {
             Field::InChannels => "in_channels",
             Field::OutChannels => "out_channels",
             Field::Groups => "groups",
+            Field::Batch => "batch",
             Field::InputSize(_) => "input size",
             Field::OutputSize(_) => "output size",
             Field::Kernel(_) => "kernel",
@@ -234,6 +245,10 @@ impl Field {
             Field::ResidualElements => "elements of the residual",
             Field::ColumnRows => "rows of the columns",
             Field::ColumnCount => "number of columns",
+            Field::MatrixElements => "elements of the matrix",
+            Field::Matrix => "length of the matrix",
+            Field::ReceptiveField(_) => "receptive field",
+            Field::MultiplyAdds => "multiply-adds",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
             Field::OutputStride(StrideOf::Depth) => "output stride of the depth",
@@ -267,6 +282,7 @@ impl Field {
         match self {
             Field::InputSize(axis)
             | Field::OutputSize(axis)
+            | Field::ReceptiveField(axis)
             | Field::Kernel(axis)
             | Field::Stride(axis)
             | Field::Dilation(axis)

@@ -3,10 +3,12 @@
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
 mod fold;
+mod kernel_matrix;
 mod unfold;
 mod windows;
 
 pub use fold::fold;
+pub use kernel_matrix::{kernel_matrix, kernel_matrix_len};
 pub use unfold::unfold;
 
 use crate::epilogue::{Epilogue, Residual};
