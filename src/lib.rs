@@ -64,6 +64,7 @@ pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use op::fold::{Fold2d, FoldPlan};
 pub use op::functional::{conv1d, conv2d, conv3d, fold, unfold};
+pub use op::numbers::ReceptiveField;
 pub use op::unfold::{Unfold2d, UnfoldPlan};
 pub use op::windows::{WindowTile, WindowTiles};
 pub use plan::Plan;

@@ -3,5 +3,6 @@
 pub(crate) mod conv;
 pub(crate) mod fold;
 pub(crate) mod functional;
+pub(crate) mod numbers;
 pub(crate) mod unfold;
 pub(crate) mod windows;
