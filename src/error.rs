@@ -62,7 +62,7 @@ pub enum Field {
     /// The slice of that matrix.
     Matrix,
     /// How far the outputs of a chain of layers see along an axis, in elements of its input.
-    ReceptiveField(usize),
+    Reach(usize),
     /// The multiply-adds of a layer.
     MultiplyAdds,
     /// A stride between elements of the output.
@@ -247,7 +247,7 @@ impl Field {
             Field::ColumnCount => "number of columns",
             Field::MatrixElements => "elements of the matrix",
             Field::Matrix => "length of the matrix",
-            Field::ReceptiveField(_) => "receptive field",
+            Field::Reach(_) => "reach of the receptive field",
             Field::MultiplyAdds => "multiply-adds",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
@@ -282,7 +282,7 @@ impl Field {
         match self {
             Field::InputSize(axis)
             | Field::OutputSize(axis)
-            | Field::ReceptiveField(axis)
+            | Field::Reach(axis)
             | Field::Kernel(axis)
             | Field::Stride(axis)
             | Field::Dilation(axis)

@@ -232,7 +232,7 @@ fn layers_that_are_refused() {
 
     let most = (Expected::AtMost(MOST), Found::Overflow);
     let overflows = |field: ReceptiveField<1>, layer: &Conv1d| {
-        refused(field.then(layer), Field::ReceptiveField(0), most.0, most.1);
+        refused(field.then(layer), Field::Reach(0), most.0, most.1);
     };
     let largest = ReceptiveField { size: [MOST - 2], stride: [1], start: [0] };
     assert_eq!(largest.then(&line).map(|field| field.size), Ok([MOST]));

@@ -97,14 +97,14 @@ impl<const D: usize> ReceptiveField<D> {
     /// # Errors
     /// As of [`Conv::plan`], so far as they do not depend on an input; [`Field::Stride`] if the layer
     /// has a stride with [`Conv::padding_same`], or with [`Conv::padding_same_tensorflow`], whose
-    /// padding then depends on the input; [`Field::ReceptiveField`]: numbers that an `isize` cannot
+    /// padding then depends on the input; [`Field::Reach`]: numbers that an `isize` cannot
     /// hold.
     pub const fn then(mut self, layer: &Conv<D>) -> Result<Self, Error> {
         let limit = isize::MAX as usize;
         let mut axis = 0;
         while axis < D {
             let [window, before, stride] = tri!(layer.window(axis));
-            let field = Field::ReceptiveField(axis);
+            let field = Field::Reach(axis);
             let more = tri!(mul(window - 1, self.stride[axis], limit, field));
             let back = tri!(mul(before, self.stride[axis], limit, field));
             self.size[axis] = tri!(add(self.size[axis], more, limit, field));

@@ -195,22 +195,22 @@ fn each_block(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
         let Some((done, rest)) = y.split_at_mut_checked(at) else { return };
         let Some(block) = rest.get_mut(..block_len) else { return };
         let of_plane = x.get(plane * plane_len..).unwrap_or_default();
-        let mut fresh = 0..height;
+        let mut fresh = 0;
         if kh >= again
             && up < height
             && let Some(earlier) = at.checked_sub(again * block_len)
         {
             let earlier = done.get(earlier..earlier + block_len).unwrap_or_default();
             copy(earlier.get(up * width..).unwrap_or_default(), block);
-            fresh.start = height - up;
+            fresh = height - up;
         }
         let inside = places(geometry, 1, kh);
-        let start = inside.start.clamp(fresh.start, height);
-        let inside = start..inside.end.clamp(start, height);
+        let start = inside.start.max(fresh).min(height);
+        let inside = start..inside.end.max(start);
         let mut block = block;
         let mut kw = 0;
         while let Some(row) = block.split_off_mut(..windows.count()).filter(|row| !row.is_empty()) {
-            row_of_columns(geometry, of_plane, [kh, kw], fresh.start, &inside, row);
+            row_of_columns(geometry, of_plane, [kh, kw], fresh, &inside, row);
             kw += 1;
         }
         at += block_len;
