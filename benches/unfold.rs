@@ -6,14 +6,16 @@
 //! cargo bench --bench unfold -- 56x56
 //! ```
 //!
-//! In planes, unfolding with stride 1 has to be at least 0.7 times as fast as the copy: else the run
-//! fails.
+//! In planes, unfolding with stride 1 has to be at least 0.7 times as fast as the copy, from 256 KiB of
+//! columns on: else the run fails. Less is copied within the first-level cache, or nearly, and then
+//! there is more to a row than its copy.
 
 use std::hint::black_box;
 use std::time::Instant;
 use tapwise::{Fold2d, Layout, Unfold2d};
 
 const LEAST_IN_PLANES: f64 = 0.7;
+const LEAST_KIB: usize = 256;
 const ROUNDS: usize = 31;
 
 struct Windows {
@@ -81,7 +83,8 @@ fn main() {
             let mut again = vec![0.0; unfold.output_len()];
             let mut copy = || black_box(&mut again[..]).copy_from_slice(black_box(&from));
             let (unfold_time, mut unfold_ratio) = beside(&mut run, &mut copy);
-            let must = layout == Layout::Nchw && case.stride == 1;
+            let kib = 4 * from.len() / 1024;
+            let must = layout == Layout::Nchw && case.stride == 1 && kib >= LEAST_KIB;
             if must && unfold_ratio < LEAST_IN_PLANES {
                 // What seems too slow is measured again: the machine may have been busy.
                 unfold_ratio = unfold_ratio.max(beside(&mut run, &mut copy).1);
@@ -93,15 +96,14 @@ fn main() {
             let (fold_time, fold_ratio) = beside(&mut run, &mut copy);
             println!(
                 "{:<26} {layout_name:<6} {:>9} {unfold_time:>9.2} {unfold_ratio:>9.2} {fold_time:>9.2} {fold_ratio:>9.2}",
-                case.name,
-                4 * from.len() / 1024,
+                case.name, kib,
             );
             if must && unfold_ratio < LEAST_IN_PLANES {
                 faults.push(format!("{} {layout_name}: {unfold_ratio:.2}", case.name));
             }
         }
     }
-    println!("ratio: by how much it is faster than the copy; medians, one thread");
+    println!("ratio: how many times as fast as the copy; medians, one thread");
     assert!(faults.is_empty(), "slower than the copy allows: {}", faults.join(", "));
 }
 

@@ -304,11 +304,11 @@ fn clear_columns(rows: &mut [f32], width: usize, columns: Range<usize>) {
     } else {
         // Few in many rows: a call for each would take longer.
         for column in columns {
-            let mut rest = &mut *rows;
-            while let Some(row) = rest.split_off_mut(..width)
-                && let Some(value) = row.get_mut(column)
-            {
-                *value = 0.0;
+            let from_column = rows.get_mut(column..).unwrap_or_default();
+            for row in from_column.chunks_mut(at_least_1(width)) {
+                if let Some(value) = row.first_mut() {
+                    *value = 0.0;
+                }
             }
         }
     }
