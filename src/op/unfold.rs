@@ -280,13 +280,23 @@ fn row_of_columns(
     clear_columns(row, width, columns.end..width);
 }
 
-/// Copies each element that is a multiple of `stride` from the first.
+/// Copies elements that are so far apart.
 #[inline(always)]
 fn copy_strided(from: &[f32], stride: usize, to: &mut [f32]) {
     match stride {
         1 => copy(from, to),
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            // Of the last pair there may be one element.
+            if let (Some(to), Some(last)) = (to.get_mut(pairs.len()), rest.first()) {
+                *to = *last;
+            }
+            for (to, [from, _]) in to.iter_mut().zip(pairs) {
+                *to = *from;
+            }
+        }
         _ => {
-            for (to, from) in to.iter_mut().zip(from.iter().step_by(stride.max(1))) {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(at_least_1(stride))) {
                 *to = *from;
             }
         }
