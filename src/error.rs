@@ -63,8 +63,6 @@ pub enum Field {
     Matrix,
     /// How far the outputs of a chain of layers see along an axis, in elements of its input.
     Reach(usize),
-    /// The multiply-adds of a layer.
-    MultiplyAdds,
     /// A stride between elements of the output.
     OutputStride(StrideOf),
     /// The assumed size of the first-level cache, in bytes.
@@ -248,7 +246,6 @@ impl Field {
             Field::MatrixElements => "elements of the matrix",
             Field::Matrix => "length of the matrix",
             Field::Reach(_) => "reach of the receptive field",
-            Field::MultiplyAdds => "multiply-adds",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
             Field::OutputStride(StrideOf::Depth) => "output stride of the depth",

@@ -321,9 +321,7 @@ impl Plan {
 
     /// The nominal multiply-adds of a run: taps on padding are counted, as is usual.
     pub const fn macs(&self) -> u128 {
-        let geometry = &self.problem.geometry;
-        let outputs = geometry.pixels() as u128 * geometry.out_channels as u128;
-        outputs * geometry.chain() as u128
+        self.problem.geometry.macs()
     }
 
     /// The way of using the lanes that runs: `dense`, `channels`, `planes` or `pixels`.

@@ -103,6 +103,9 @@ impl Windows {
             Windows { kernel: [1, 1], padding: [4, 5], ..image },
             Windows { size: [1, 1], padding: [1, 1], ..image },
             Windows { batch: 0, ..image },
+            // Of more rows, and of a longer one, than are added up at once.
+            Windows { batch: 1, channels: 1, size: [70, 75], ..image },
+            Windows { batch: 1, channels: 1, size: [2, 4099], kernel: [2, 1], ..image },
             long,
             Windows { padding: [0, 1], ..long },
             Windows { padding: [0, 1], stride: [1, 2], ..long },

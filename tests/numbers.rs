@@ -248,9 +248,15 @@ fn layers_that_are_refused() {
     let huge = line.stride([1 << (usize::BITS - 3)]);
     overflows(input.then(&huge).unwrap(), &huge);
 
-    let wide = Conv2d::new(usize::MAX, usize::MAX, [1, 1]);
-    let macs = wide.macs(usize::MAX, [1, 1]);
-    refused(macs, Field::MultiplyAdds, Expected::AtMost(usize::MAX), Found::Overflow);
-    let large = Conv1d::new(1 << 16, 1 << 16, [1]).macs(1 << 20, [1 << 30]);
-    assert_eq!(large, Ok(1 << 82)); // no tensor of any machine
+    let elements = (Expected::AtMost(MOST / 4), Found::Overflow);
+    let wide = Conv2d::new(1 << (usize::BITS / 2), 1 << (usize::BITS / 2), [1, 1]);
+    refused(wide.macs(1, [1, 1]), Field::WeightElements, elements.0, elements.1);
+    let macs = line.padding([1]).macs(usize::MAX, [1]);
+    refused(macs, Field::InputElements, elements.0, elements.1);
+    let macs = Conv1d::new(1, 8, [1]).macs(1, [MOST / 8]);
+    refused(macs, Field::OutputElements, elements.0, elements.1);
+    // As many as no word holds, of tensors that a target can have.
+    let half = usize::BITS / 2 - 2;
+    let large = Conv1d::new(1 << half, 1 << half, [1]).macs(1, [1 << (half - 2)]);
+    assert_eq!(large, Ok(1 << (3 * half - 2)));
 }

@@ -2,12 +2,13 @@
 
 use super::conv::Conv;
 use crate::error::{Error, Field};
+use crate::problem::Problem;
 use crate::problem::arithmetic::{add, mul, tri};
+use crate::problem::strides::Layout;
 
 impl<const D: usize> Conv<D> {
-    /// The nominal multiply-adds of the layer on `batch` images of that `size`, as
-    /// [`Plan::macs`](crate::Plan::macs) counts them: taps on padding are counted, biases are not. The
-    /// tensors may be larger than the target can address.
+    /// The nominal multiply-adds of the layer on `batch` images of that `size`, those of
+    /// [`Plan::macs`](crate::Plan::macs): taps on padding are counted, biases are not.
     ///
     /// ```
     /// use tapwise::Conv2d;
@@ -21,32 +22,15 @@ impl<const D: usize> Conv<D> {
     /// ```
     ///
     /// # Errors
-    /// As of [`Conv::plan`], so far as it is not about the size of tensors;
-    /// [`Field::MultiplyAdds`]: more than a `u128` holds.
+    /// As of [`Conv::plan`], scratch memory aside.
     pub const fn macs(&self, batch: usize, size: [usize; D]) -> Result<u128, Error> {
-        let geometry = tri!(self.geometry(batch, size, usize::MAX));
-        let mut macs = batch as u128;
-        let [depth, height, width] = geometry.output;
-        let [kernel_depth, kernel_height, kernel_width] = geometry.window;
-        let factors = [
-            geometry.out_channels,
-            depth,
-            height,
-            width,
-            geometry.in_per_group,
-            kernel_depth,
-            kernel_height,
-            kernel_width,
-        ];
-        let mut at = 0;
-        while at < factors.len() {
-            macs = match macs.checked_mul(factors[at] as u128) {
-                Some(macs) => macs,
-                None => return Err(Error::overflow(Field::MultiplyAdds, usize::MAX)),
-            };
-            at += 1;
-        }
-        Ok(macs)
+        let limit = isize::MAX as usize;
+        let geometry = tri!(self.geometry(batch, size, limit));
+        let problem = tri!(Problem::dense(geometry, Layout::Nchw, limit));
+        tri!(problem.input_len());
+        tri!(problem.output_len(&problem.output, Field::OutputElements));
+        tri!(geometry.weights_len(problem.most_elements()));
+        Ok(geometry.macs())
     }
 }
 

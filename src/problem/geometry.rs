@@ -36,6 +36,12 @@ impl Geometry {
         self.in_per_group * self.taps()
     }
 
+    /// The multiply-adds of all outputs, of a geometry whose tensors and weights can be addressed.
+    pub const fn macs(&self) -> u128 {
+        let outputs = self.pixels() as u128 * self.out_channels as u128;
+        outputs * self.chain() as u128
+    }
+
     /// The pixels of the output, all images together.
     pub const fn pixels(&self) -> usize {
         self.batch * self.output[0] * self.output[1] * self.output[2]
