@@ -42,13 +42,7 @@ impl Window {
             .padding(self.padding)
             .dilation(self.dilation)
             .groups(channels);
-        let geometry = match layer.geometry(batch, size, limit) {
-            // Of a depthwise layer all three are the channels.
-            Err(error) if matches!(error.field(), Field::OutChannels | Field::Groups) => {
-                return Err(Error::too_small(Field::InChannels, 1, channels));
-            }
-            geometry => tri!(geometry),
-        };
+        let geometry = tri!(layer.geometry(batch, size, limit));
         let most = limit / size_of::<Element>();
         let image =
             tri!(Strides::of_tensor(layout, channels, geometry.input, most, elements.image));
