@@ -291,8 +291,11 @@ fn add_taps_of_pixel(windows: &Windows, x: &[f32], at: [usize; 3], pixel: &mut [
             let column = ((at[0] * down + above) * across + before) * windows.rows();
             let column = x.get(column..column + windows.rows()).unwrap_or_default();
             let channels = column.chunks_exact(at_least_1(geometry.taps()));
-            let from = channels.filter_map(|taps| taps.get(tap));
-            pixel.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            for (to, taps) in pixel.iter_mut().zip(channels) {
+                if let Some(from) = taps.get(tap) {
+                    *to += from;
+                }
+            }
         }
     }
 }

@@ -385,15 +385,18 @@ fn taps_of_column(
     for kh in 0..kernel_height {
         for kw in fresh.clone() {
             let tap = kh * kernel_width + kw;
-            let to = column.chunks_exact_mut(at_least_1(geometry.taps()));
-            let to = to.filter_map(|channel| channel.get_mut(tap));
+            let channels = column.chunks_exact_mut(at_least_1(geometry.taps()));
             if rows.contains(&kh) && columns.contains(&kw) {
                 let row = pixel.image * height + place(1, kh);
                 let from = (row * width + place(2, kw)) * geometry.in_channels;
                 let from = x.get(from..).unwrap_or_default();
-                to.zip(from).for_each(|(to, from)| *to = *from);
+                for (channel, from) in channels.zip(from) {
+                    if let Some(to) = channel.get_mut(tap) {
+                        *to = *from;
+                    }
+                }
             } else {
-                to.for_each(|to| *to = 0.0);
+                channels.filter_map(|channel| channel.get_mut(tap)).for_each(|to| *to = 0.0);
             }
         }
     }
