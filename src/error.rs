@@ -31,8 +31,12 @@ pub enum Field {
     OutChannels,
     /// The groups, which divide both kinds of channels.
     Groups,
+    /// The images of a batch.
+    Batch,
     /// The size of the input along an axis.
     InputSize(usize),
+    /// The size of the output along an axis, where it is given.
+    OutputSize(usize),
     /// The extent of the (dilated) kernel along an axis.
     Kernel(usize),
     /// The step of the window along an axis.
@@ -43,8 +47,6 @@ pub enum Field {
     Padding(usize),
     /// The outputs added behind the last one of an axis of a transposed convolution.
     OutputPadding(usize),
-    /// The size that is asked for of the output, along an axis.
-    OutputSize(usize),
     /// The elements that the input spans, strides included.
     InputElements,
     /// The elements that the output spans, strides included.
@@ -53,6 +55,16 @@ pub enum Field {
     WeightElements,
     /// The elements that the residual spans, strides included.
     ResidualElements,
+    /// The rows of a matrix of columns: channels times the taps of a window.
+    ColumnRows,
+    /// The columns of such a matrix: the windows of an image.
+    ColumnCount,
+    /// The elements of the matrix of a layer.
+    MatrixElements,
+    /// The slice of that matrix.
+    Matrix,
+    /// How far the outputs of a chain of layers see along an axis, in elements of its input.
+    Reach(usize),
     /// A stride between elements of the output.
     OutputStride(StrideOf),
     /// The assumed size of the first-level cache, in bytes.
@@ -122,6 +134,8 @@ pub enum Expected {
     Exactly(usize),
     /// A divisor of this number of channels.
     DivisorOf(usize),
+    /// A multiple of this number of taps, at least one.
+    MultipleOf(usize),
     /// A number.
     NotNan,
     /// A number up to this one.
@@ -218,17 +232,23 @@ impl Field {
             Field::InChannels => "in_channels",
             Field::OutChannels => "out_channels",
             Field::Groups => "groups",
+            Field::Batch => "batch",
             Field::InputSize(_) => "input size",
+            Field::OutputSize(_) => "output size",
             Field::Kernel(_) => "kernel",
             Field::Stride(_) => "stride",
             Field::Dilation(_) => "dilation",
             Field::Padding(_) => "padding",
             Field::OutputPadding(_) => "output_padding",
-            Field::OutputSize(_) => "output_size",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
             Field::WeightElements => "elements of the weights",
             Field::ResidualElements => "elements of the residual",
+            Field::ColumnRows => "rows of the columns",
+            Field::ColumnCount => "number of columns",
+            Field::MatrixElements => "elements of the matrix",
+            Field::Matrix => "length of the matrix",
+            Field::Reach(_) => "reach of the receptive field",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
             Field::OutputStride(StrideOf::Channel) => "output stride of the channels",
             Field::OutputStride(StrideOf::Depth) => "output stride of the depth",
@@ -261,12 +281,13 @@ impl Field {
     const fn index(self) -> Option<usize> {
         match self {
             Field::InputSize(axis)
+            | Field::OutputSize(axis)
+            | Field::Reach(axis)
             | Field::Kernel(axis)
             | Field::Stride(axis)
             | Field::Dilation(axis)
             | Field::Padding(axis)
             | Field::OutputPadding(axis)
-            | Field::OutputSize(axis)
             | Field::Weight(axis) => Some(axis),
             _ => None,
         }
@@ -290,6 +311,7 @@ impl fmt::Display for Expected {
             Expected::AtMost(most) => write!(f, "at most {most}"),
             Expected::Exactly(value) => write!(f, "{value}"),
             Expected::DivisorOf(channels) => write!(f, "a divisor of {channels}"),
+            Expected::MultipleOf(taps) => write!(f, "a multiple of {taps}"),
             Expected::NotNan => f.write_str("a number"),
             Expected::AtMostNumber(most) => write!(f, "at most {most}"),
             Expected::Available => f.write_str("one that this machine and this build have"),

@@ -19,6 +19,17 @@
 //! padded tap the same as multiplying it by `+0.0`, for finite weights. Taps that lie inside the
 //! input are never skipped: infinity times zero is NaN here as elsewhere.
 //!
+//! Folding ([`Fold2d`](crate::Fold2d)) adds, for each element of the image,
+//!
+//! ```text
+//! acc = +0.0
+//! for kh, kw ascending                            (the rows of its channel in the columns)
+//!   if a window has that tap there: acc = acc + x                      rounded once
+//! y = canonical(acc)
+//! ```
+//!
+//! and unfolding ([`Unfold2d`](crate::Unfold2d)) copies bits, NaNs and `-0.0` as they are.
+//!
 //! Outside the promise, though still memory safe: weights that are infinite or NaN, and a host
 //! that flushes subnormals or rounds in another direction than to nearest even.
 

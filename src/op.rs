@@ -2,5 +2,9 @@
 
 mod checks;
 pub(crate) mod conv;
+pub(crate) mod fold;
 pub(crate) mod functional;
+pub(crate) mod numbers;
 pub(crate) mod transpose;
+pub(crate) mod unfold;
+pub(crate) mod windows;

@@ -2,6 +2,15 @@
 //!
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
+mod fold;
+mod kernel_matrix;
+mod unfold;
+mod windows;
+
+pub use fold::fold;
+pub use kernel_matrix::{kernel_matrix, kernel_matrix_len};
+pub use unfold::unfold;
+
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};

@@ -284,9 +284,21 @@ impl<const D: usize> Conv<D> {
         size
     }
 
+    /// Along an axis, whatever the input: the extent of the window, the padding before the first
+    /// element, the step.
+    pub(crate) const fn window(&self, axis: usize) -> Result<[usize; 3], Error> {
+        let geometry = tri!(self.geometry(1, self.smallest_input(), usize::MAX));
+        let (at, stride) = (3 - D + axis, self.stride[axis]);
+        if matches!(self.padding, Padding::SameTensorflow) && stride != 1 {
+            let expected = Expected::Exactly(1);
+            return Err(Error::new(Field::Stride(axis), expected, Found::Count(stride)));
+        }
+        Ok([geometry.reach(at) + 1, geometry.padding[at], stride])
+    }
+
     /// Everything in three dimensions, the missing ones being 1; checked so that twice a padded axis
     /// is within `limit`, which leaves room to step past its end.
-    const fn geometry(
+    pub(crate) const fn geometry(
         &self,
         batch: usize,
         size: [usize; D],

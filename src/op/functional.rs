@@ -4,6 +4,9 @@ use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
 use crate::kernel::Kernel;
 use crate::op::conv::Conv;
+use crate::op::fold::Fold2d;
+use crate::op::unfold::Unfold2d;
+use crate::problem::arithmetic::{at_least_1, divide};
 use crate::problem::strides::Layout;
 use crate::run::weights::Weights;
 
@@ -112,3 +115,82 @@ let shape = tapwise::conv3d(
 )?;
 assert_eq!((shape, y), ([1, 1, 1, 1, 1], [5.0]));"
 );
+
+/// `torch.nn.functional.unfold` on a contiguous tensor: `x` is `[batch, channels, height, width]`,
+/// `y` `[batch, channels * kernel, windows]`. Returns the shape of `y`, whose first elements are
+/// written. Channels last there is [`Unfold2d::plan`].
+///
+/// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.unfold.html>.
+///
+/// ```
+/// let x = [1.0; 2 * 5 * 3 * 4];
+/// let mut y = [0.0; 2 * 30 * 4];
+/// let shape = tapwise::unfold([2, 5, 3, 4], &x, [2, 3], [1, 1], [0, 0], [1, 1], &mut y)?;
+/// assert_eq!(shape, [2, 30, 4]); // 5 * 2 * 3 values in each of 4 columns
+/// # Ok::<(), tapwise::Error>(())
+/// ```
+///
+/// # Errors
+/// As of [`Unfold2d::plan`] and [`UnfoldPlan::run`](crate::UnfoldPlan::run).
+pub fn unfold(
+    x_shape: [usize; 4],
+    x: &[f32],
+    kernel: [usize; 2],
+    dilation: [usize; 2],
+    padding: [usize; 2],
+    stride: [usize; 2],
+    y: &mut [f32],
+) -> Result<[usize; 3], Error> {
+    let [batch, channels, height, width] = x_shape;
+    let unfold = Unfold2d::new(kernel).dilation(dilation).padding(padding).stride(stride);
+    let plan = unfold.plan(Layout::Nchw, batch, channels, [height, width])?;
+    plan.run(x, y)?;
+    Ok(plan.output_shape())
+}
+
+/// `torch.nn.functional.fold` on a contiguous tensor: `x` is `[batch, channels * kernel, windows]`,
+/// `y` `[batch, channels, height, width]` with the `output_size`. Returns the shape of `y`, whose
+/// first elements are written. Channels last there is [`Fold2d::plan`].
+///
+/// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fold.html>.
+///
+/// ```
+/// let x = [1.0; 3 * 2 * 2 * 12];
+/// let mut y = [0.0; 3 * 4 * 5];
+/// let shape = tapwise::fold([1, 12, 12], &x, [4, 5], [2, 2], [1, 1], [0, 0], [1, 1], &mut y)?;
+/// assert_eq!(shape, [1, 3, 4, 5]);
+/// assert_eq!(y[..10], [1.0, 2.0, 2.0, 2.0, 1.0, 2.0, 4.0, 4.0, 4.0, 2.0]);
+/// # Ok::<(), tapwise::Error>(())
+/// ```
+///
+/// # Errors
+/// As of [`Fold2d::plan`] and [`FoldPlan::run`](crate::FoldPlan::run); [`Field::ColumnRows`] if the
+/// rows of `x` are not a multiple of the kernel's taps, [`Field::ColumnCount`] if its columns are
+/// not as many as there are windows.
+#[allow(clippy::too_many_arguments)]
+pub fn fold(
+    x_shape: [usize; 3],
+    x: &[f32],
+    output_size: [usize; 2],
+    kernel: [usize; 2],
+    dilation: [usize; 2],
+    padding: [usize; 2],
+    stride: [usize; 2],
+    y: &mut [f32],
+) -> Result<[usize; 4], Error> {
+    let [batch, rows, columns] = x_shape;
+    let taps = kernel[0].saturating_mul(kernel[1]);
+    let (channels, rest) = divide(rows, taps);
+    let fold = Fold2d::new(kernel).dilation(dilation).padding(padding).stride(stride);
+    let plan = fold.plan(Layout::Nchw, batch, at_least_1(channels), output_size)?;
+    if channels == 0 || rest > 0 {
+        return Err(Error::new(Field::ColumnRows, Expected::MultipleOf(taps), Found::Count(rows)));
+    }
+    let windows = plan.windows().count();
+    if columns != windows {
+        let expected = Expected::Exactly(windows);
+        return Err(Error::new(Field::ColumnCount, expected, Found::Count(columns)));
+    }
+    plan.run(x, y)?;
+    Ok(plan.output_shape())
+}

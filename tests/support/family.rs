@@ -314,6 +314,7 @@ impl Fields {
             dilation: self.axes(&self.list("dilation"), 1),
             before: self.axes(&before, 0),
             after: self.axes(&after, 0),
+            ..Layer::new(1, [1; 2], [1; 3], [1; 3])
         }
     }
 
