@@ -4,4 +4,5 @@ pub(crate) mod direct;
 pub(crate) mod layer;
 pub(crate) mod operands;
 pub(crate) mod phases;
+pub(crate) mod samples;
 pub(crate) mod woven;

@@ -63,6 +63,9 @@ pub use isa::Isa;
 pub use kernel::{Kernel, bodies::LoopBody};
 pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
+pub use op::correlation::{
+    Correlation, Correlation1d, Correlation2d, Correlation3d, CorrelationPlan,
+};
 pub use op::fold::{Fold2d, FoldPlan};
 pub use op::functional::{conv1d, conv2d, conv3d, fold, unfold};
 pub use op::numbers::ReceptiveField;

@@ -2,6 +2,7 @@
 
 mod checks;
 pub(crate) mod conv;
+pub(crate) mod correlation;
 pub(crate) mod fold;
 pub(crate) mod functional;
 pub(crate) mod numbers;

@@ -1,7 +1,8 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
 use crate::compute::layer::{Layer, Options};
-use crate::compute::{direct, phases};
+use crate::compute::{direct, phases, samples};
+use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
 use crate::kernel::residual::ResidualApart;
@@ -12,6 +13,7 @@ use crate::problem::arithmetic::tri;
 use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::shape::Shape;
 use crate::problem::strides::{Layout, Strides};
+use crate::problem::weights::WeightStrides;
 
 /// A layer on inputs of one shape and layout, ready to pack weights and to run.
 ///
@@ -33,6 +35,8 @@ pub struct Plan {
     output_len: usize,
     residual_len: usize,
     weights_len: usize,
+    /// Whether weights that are not packed may be more.
+    weights_may_be_more: bool,
 }
 
 impl Plan {
@@ -53,6 +57,7 @@ impl Plan {
             output_len,
             residual_len: output_len,
             weights_len,
+            weights_may_be_more: false,
         })
     }
 
@@ -135,6 +140,42 @@ impl Plan {
         self.residual_len = tri!(self.layer.problem.output_len(&strides, Field::ResidualElements));
         self.residual_apart = Some(ResidualApart::new(strides));
         Ok(self)
+    }
+
+    /// The same plan for kernels of each sample with these strides, of a correlation.
+    pub(crate) const fn with_sample_strides(
+        mut self,
+        strides: Strides,
+        dense: bool,
+    ) -> Result<Plan, Error> {
+        let Problem { geometry, .. } = &self.layer.problem;
+        let channels = geometry.out_channels * geometry.in_per_group;
+        let (elements, field) = (self.layer.problem.most_elements(), Field::WeightElements);
+        self.weights_len =
+            tri!(strides.reach(geometry.batch, channels, geometry.window, elements, field));
+        self.weights_may_be_more = !dense;
+        let weights = WeightStrides::of_samples(geometry, &strides);
+        self.planned_again(Problem { weights, ..self.layer.problem }, self.layer.options)
+    }
+
+    /// The extents of the kernels of a correlation.
+    pub(crate) const fn kernels_shape(&self) -> Shape {
+        let Geometry { batch, out_channels, in_per_group, window, .. } =
+            self.layer.problem.geometry;
+        let channels = out_channels * in_per_group;
+        Shape::new(batch, channels, window, self.dimensions, self.channels_last())
+    }
+
+    /// Whether weights that are not packed are as many as the layer has.
+    pub(crate) fn check_unpacked(&self, weights: &[Element]) -> Result<(), Error> {
+        if self.weights_may_be_more {
+            return Error::check_len(Field::Weights, self.weights_len, weights.len());
+        }
+        if weights.len() == self.weights_len {
+            return Ok(());
+        }
+        let (expected, found) = (Expected::Exactly(self.weights_len), Found::Count(weights.len()));
+        Err(Error::new(Field::Weights, expected, found))
     }
 
     /// The same plan on this path, rather than on the fastest.
@@ -283,6 +324,7 @@ const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Res
     let layer = tri!(match problem.geometry.operator {
         Operator::Convolution => direct::plan(problem, options),
         Operator::Transposed => phases::plan(problem, options),
+        Operator::Correlation => samples::plan(problem, options),
     });
     layer.with_room_to_pack(format)
 }

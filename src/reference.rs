@@ -2,11 +2,13 @@
 //!
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
+mod correlation;
 mod fold;
 mod kernel_matrix;
 mod unfold;
 mod windows;
 
+pub use correlation::correlation;
 pub use fold::fold;
 pub use kernel_matrix::{kernel_matrix, kernel_matrix_len};
 pub use unfold::unfold;
@@ -17,7 +19,6 @@ use crate::numerics::{self, CHANNEL_BLOCK};
 use crate::plan::Plan;
 use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::strides::Strides;
-use crate::run::weights::check_unpacked;
 
 /// Computes what [`Plan::run`] computes, from unpacked weights.
 ///
@@ -39,9 +40,26 @@ pub fn run(
     epilogue: Epilogue,
     y: &mut [f32],
 ) -> Result<(), Error> {
+    plan.check_unpacked(weights)?;
+    let geometry = &plan.layer.problem.geometry;
+    outputs(plan, x, epilogue, y, &|_, out_channel, in_channel, tap| {
+        weights[weight_place(geometry, out_channel, in_channel, tap)]
+    })
+}
+
+/// The weight of a sample, an output channel, an input channel of its group, and a tap.
+type Weight<'a> = &'a dyn Fn(usize, usize, usize, [usize; 3]) -> f32;
+
+/// Every output of a plan.
+fn outputs(
+    plan: &Plan,
+    x: &[f32],
+    epilogue: Epilogue,
+    y: &mut [f32],
+    weight: Weight,
+) -> Result<(), Error> {
     Error::check_len(Field::Input, plan.input_len(), x.len())?;
     Error::check_len(Field::Output, plan.output_len(), y.len())?;
-    check_unpacked(&plan.layer.problem.geometry, weights)?;
     epilogue.check(plan.out_channels(), plan.residual_len())?;
 
     let geometry = &plan.layer.problem.geometry;
@@ -53,7 +71,7 @@ pub fn run(
                 for h in 0..height {
                     for w in 0..width {
                         let bias = epilogue.bias.map_or(0.0, |bias| bias[channel]);
-                        let acc = chain(plan, x, weights, bias, image, channel, [d, h, w]);
+                        let acc = chain(plan, x, weight, bias, image, channel, [d, h, w]);
                         let at = offset(&plan.layer.problem.output, image, channel, [d, h, w]);
                         let residual = match epilogue.residual {
                             Residual::None => None,
@@ -75,7 +93,7 @@ pub fn run(
 fn chain(
     plan: &Plan,
     x: &[f32],
-    weights: &[f32],
+    weight: Weight,
     bias: f32,
     image: usize,
     out_channel: usize,
@@ -95,7 +113,7 @@ fn chain(
                     for channel in block..in_per_group.min(block + CHANNEL_BLOCK) {
                         let in_channel = group * in_per_group + channel;
                         let value = x[offset(&plan.layer.problem.input, image, in_channel, at)];
-                        let weight = weights[weight_place(geometry, out_channel, channel, tap)];
+                        let weight = weight(image, out_channel, channel, tap);
                         acc = numerics::fma(value, weight, acc);
                     }
                 }
@@ -108,7 +126,7 @@ fn chain(
 /// The taps along an axis by the place of their input.
 fn ascending(geometry: &Geometry, taps: usize) -> impl Iterator<Item = usize> {
     (0..taps).map(move |tap| match geometry.operator {
-        Operator::Convolution => tap,
+        Operator::Convolution | Operator::Correlation => tap,
         Operator::Transposed => taps - 1 - tap,
     })
 }
@@ -120,7 +138,9 @@ fn input_place(geometry: &Geometry, output: [usize; 3], tap: [usize; 3]) -> Opti
         let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
         let distance = tap[axis] * geometry.dilation[axis];
         at[axis] = match geometry.operator {
-            Operator::Convolution => (output[axis] * stride + distance).checked_sub(padding)?,
+            Operator::Convolution | Operator::Correlation => {
+                (output[axis] * stride + distance).checked_sub(padding)?
+            }
             // From there the input is spread to this output.
             Operator::Transposed => {
                 let spread = (output[axis] + padding).checked_sub(distance)?;
@@ -147,7 +167,7 @@ fn weight_place(
     let in_per_group = geometry.in_channels / geometry.groups;
     let out_per_group = geometry.out_channels / geometry.groups;
     let filter = match geometry.operator {
-        Operator::Convolution => out_channel * in_per_group + in_channel,
+        Operator::Convolution | Operator::Correlation => out_channel * in_per_group + in_channel,
         Operator::Transposed => {
             let first = out_channel / out_per_group * in_per_group;
             (first + in_channel) * out_per_group + out_channel % out_per_group

@@ -4,7 +4,7 @@ mod aligned;
 mod json;
 
 pub use aligned::Aligned;
-use tapwise::{Conv2d, ConvTranspose2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
+use tapwise::{Conv2d, ConvTranspose2d, Correlation2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
 
 /// What a layer of the list is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,15 @@ impl Layer {
                 .plan(layout, self.batch, self.size)?
                 .with_isa(isa);
         }
+        if self.kind == Kind::CrossCorrelation {
+            let plan = Correlation2d::new(self.in_channels, self.out_channels, self.kernel)
+                .stride(self.stride)
+                .padding(self.padding)
+                .dilation(self.dilation)
+                .groups(self.groups)
+                .plan(layout, self.batch, self.size)?;
+            return plan.sizes().with_isa(isa);
+        }
         Conv2d::new(self.in_channels, self.out_channels, self.kernel)
             .stride(self.stride)
             .padding(self.padding)
@@ -157,38 +166,44 @@ pub struct Prepared {
     pub input: Aligned,
     /// In PyTorch's order.
     pub weights: Vec<f32>,
-    packed: Option<Aligned>,
+    call_weights: CallWeights,
+}
+
+/// Weights as calls take them.
+enum CallWeights {
+    Packed(Aligned),
+    /// In the layout of the plan.
+    Kernels(Aligned),
 }
 
 impl Prepared {
     /// Plans the layer, draws its data, and packs the weights if they are known in advance.
     pub fn new(layer: &Layer, layout: Layout, isa: Isa) -> Result<Prepared, Error> {
         let plan = layer.plan(layout, isa)?;
-        let plan = match layer.kind {
-            Kind::CrossCorrelation => plan.unpacked()?,
-            Kind::Conv2d | Kind::Conv1d | Kind::ConvTranspose2d => plan,
-        };
         let mut random = Random::from_name(&layer.name);
         let input = random.vector(plan.input_len());
         let input = permuted(&input, layer.batch, layer.in_channels, Layout::Nchw, layout);
         let input = Aligned::copy_of(&input);
         let weights = random.vector(plan.weights_len());
-        let packed = match layer.kind {
-            Kind::CrossCorrelation => None,
-            Kind::Conv2d | Kind::Conv1d | Kind::ConvTranspose2d => {
-                let mut packed = Aligned::zeros(plan.packed_len());
-                plan.pack(&weights, &mut packed)?;
-                Some(packed)
-            }
+        let call_weights = if layer.kind == Kind::CrossCorrelation {
+            let channels = layer.out_channels * (layer.in_channels / layer.groups);
+            let kernels = permuted(&weights, layer.batch, channels, Layout::Nchw, layout);
+            CallWeights::Kernels(Aligned::copy_of(&kernels))
+        } else {
+            let mut packed = Aligned::zeros(plan.packed_len());
+            plan.pack(&weights, &mut packed)?;
+            CallWeights::Packed(packed)
         };
-        Ok(Prepared { plan, input, weights, packed })
+        Ok(Prepared { plan, input, weights, call_weights })
     }
 
     /// The weights as a call takes them.
     pub fn call_weights(&self) -> Result<Weights<'_>, Error> {
-        match &self.packed {
-            Some(packed) => Ok(PackedWeights::from_slice(&self.plan, packed)?.into()),
-            None => Ok(Weights::Unpacked(&self.weights)),
+        match &self.call_weights {
+            CallWeights::Packed(packed) => {
+                Ok(PackedWeights::from_slice(&self.plan, packed)?.into())
+            }
+            CallWeights::Kernels(kernels) => Ok(Weights::Unpacked(kernels)),
         }
     }
 

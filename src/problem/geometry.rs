@@ -35,6 +35,8 @@ pub(crate) enum Operator {
     Convolution,
     /// Each input is spread over the outputs of its window: the adjoint.
     Transposed,
+    /// A convolution of each image with a window of its own.
+    Correlation,
 }
 
 impl Geometry {
@@ -57,7 +59,9 @@ impl Geometry {
     /// convolution those of all taps with all inputs.
     pub const fn macs(&self) -> u128 {
         let (pixels, channels) = match self.operator {
-            Operator::Convolution => (pixels(&self.output), self.out_channels * self.in_per_group),
+            Operator::Convolution | Operator::Correlation => {
+                (pixels(&self.output), self.out_channels * self.in_per_group)
+            }
             Operator::Transposed => (pixels(&self.input), self.in_channels * self.out_per_group),
         };
         self.batch as u128 * pixels * channels as u128 * self.taps() as u128

@@ -1,12 +1,15 @@
 //! Where weights lie that are not packed.
 
 use super::geometry::{Geometry, Operator};
+use super::strides::Strides;
 
 /// From a weight to its neighbours, in elements. Offsets wrap: a window may be reversed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WeightStrides {
     /// The first tap of the first channels, as windows go.
     pub first: usize,
+    /// From a sample to the next, where each has its own.
+    pub sample: usize,
     /// From a group to the next.
     pub group: usize,
     /// From an output channel to the next of its group.
@@ -27,15 +30,38 @@ impl WeightStrides {
         let Geometry { in_per_group, out_per_group, .. } = *geometry;
         let per_group = in_per_group.wrapping_mul(out_per_group);
         let (out_channel, in_channel) = match geometry.operator {
-            Operator::Convolution => (in_per_group.wrapping_mul(filter), filter),
+            Operator::Convolution | Operator::Correlation => {
+                (in_per_group.wrapping_mul(filter), filter)
+            }
             Operator::Transposed => (filter, out_per_group.wrapping_mul(filter)),
         };
         let group = per_group.wrapping_mul(filter);
-        let strides = WeightStrides { first: 0, group, out_channel, in_channel, taps };
+        let strides = WeightStrides { first: 0, sample: 0, group, out_channel, in_channel, taps };
+        strides.flipped_as(geometry)
+    }
+
+    /// Of kernels that are a tensor with these strides, whose channels are the output channels and the
+    /// input channels of a group, the latter side by side.
+    pub const fn of_samples(geometry: &Geometry, strides: &Strides) -> WeightStrides {
+        let Strides { batch, channel, depth, row, pixel } = *strides;
+        let out_channel = channel.wrapping_mul(geometry.in_per_group);
+        let strides = WeightStrides {
+            first: 0,
+            sample: batch,
+            group: out_channel.wrapping_mul(geometry.out_per_group),
+            out_channel,
+            in_channel: channel,
+            taps: [depth, row, pixel],
+        };
+        strides.flipped_as(geometry)
+    }
+
+    const fn flipped_as(self, geometry: &Geometry) -> WeightStrides {
+        let [depth, height, width] = geometry.window;
         if geometry.flipped {
-            strides.reversed([depth - 1, height - 1, width - 1], [1; 3])
+            self.reversed([depth - 1, height - 1, width - 1], [1; 3])
         } else {
-            strides
+            self
         }
     }
 

@@ -5,7 +5,6 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::plan::Plan;
 use crate::problem::arithmetic::mul;
 use crate::problem::strides::Strides;
-use crate::run::weights::check_unpacked;
 
 /// The elements of the [`kernel_matrix`] of a plan: outputs times inputs.
 ///
@@ -67,7 +66,7 @@ pub const fn kernel_matrix_len(plan: &Plan) -> Result<usize, Error> {
 /// short. The matrix is then untouched.
 pub fn kernel_matrix(plan: &Plan, weights: &[f32], matrix: &mut [f32]) -> Result<(), Error> {
     let len = kernel_matrix_len(plan)?;
-    check_unpacked(&plan.layer.problem.geometry, weights)?;
+    plan.check_unpacked(weights)?;
     Error::check_len(Field::Matrix, len, matrix.len())?;
     matrix[..len].fill(0.0);
 

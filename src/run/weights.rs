@@ -4,7 +4,7 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::panels::{HEADER, PackedFormat};
 use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::problem::geometry::Geometry;
+use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::weights::WeightStrides;
 
 /// Weights packed for a layer, checked against a plan of it.
@@ -79,6 +79,10 @@ impl Plan {
         weights: &[f32],
         packed: &'a mut [f32],
     ) -> Result<PackedWeights<'a>, Error> {
+        if matches!(self.layer.problem.geometry.operator, Operator::Correlation) {
+            let (expected, found) = (Expected::Unpacked, Found::Packed);
+            return Err(Error::new(Field::WeightForm, expected, found));
+        }
         let Problem { geometry, weights: strides, .. } = &self.layer.problem;
         pack(geometry, strides, &self.format, weights, packed)
     }
@@ -146,7 +150,7 @@ impl Weights<'_> {
             Weights::Unpacked(_) if !plan.takes_unpacked() => {
                 Err(Error::new(field, Expected::Packed, Found::Unpacked))
             }
-            Weights::Unpacked(weights) => check_unpacked(&plan.layer.problem.geometry, weights),
+            Weights::Unpacked(weights) => plan.check_unpacked(weights),
         }
     }
 }

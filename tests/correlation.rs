@@ -1,0 +1,273 @@
+//! Correlation with kernels given at run time: the bits of the plain loops, and of the convolutions
+//! that users write instead, on every path.
+
+mod support;
+
+use support::choices::Choices;
+use support::layers::{places, with_gaps};
+use support::values::Values;
+use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
+use tapwise::{
+    Correlation, Correlation2d, CorrelationPlan, Epilogue, Error, Expected, Field, Found, Kernel,
+    Layout, Strides, Weights, reference,
+};
+
+const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+
+fn plan_of_rank<const D: usize>(layer: &Layer, layout: Layout) -> Result<CorrelationPlan, Error> {
+    let axes = support::last_axes::<D>;
+    let described =
+        Correlation::<D>::new(layer.in_channels, layer.out_channels, axes(layer.kernel))
+            .stride(axes(layer.stride))
+            .padding_sides(axes(layer.before), axes(layer.after))
+            .dilation(axes(layer.dilation))
+            .groups(layer.groups);
+    let described = if layer.flipped { described.flipped() } else { described };
+    described.plan(layout, layer.batch, axes(layer.size))
+}
+
+fn plan(layer: &Layer, layout: Layout) -> CorrelationPlan {
+    match layer.rank {
+        1 => plan_of_rank::<1>(layer, layout),
+        2 => plan_of_rank::<2>(layer, layout),
+        _ => plan_of_rank::<3>(layer, layout),
+    }
+    .unwrap()
+}
+
+/// A tensor of the same elements at other places.
+fn placed(values: &[f32], extents: [usize; 5], strides: Strides, len: usize) -> Vec<f32> {
+    let mut tensor = vec![POISON; len];
+    for (value, place) in values.iter().zip(places(extents, strides)) {
+        tensor[place] = *value;
+    }
+    tensor
+}
+
+/// Random layers, with kernels, input and output at any places, in tiles, by every kernel that can.
+#[test]
+fn random_layers() {
+    let paths = paths();
+    let mut ran = [0; 4];
+    for case in 0..share(4_000) {
+        let bytes: Vec<u8> = (0..200).map(|at| (support::hash(at, case + 77) >> 9) as u8).collect();
+        let mut choices = Choices::new(&bytes);
+        let mut layer = layers::layer(&mut choices, 8_000);
+        if layer.transposed {
+            continue;
+        }
+        layer.batch = choices.number_in(1..=3);
+        let ending = layers::ending(&mut choices);
+        let caches = layers::caches(&mut choices);
+        let gap = choices.number_in(0..=3);
+        let tiles = choices.small_in(9);
+        let values = Values::of(&mut choices);
+        let channels = layer.out_channels * (layer.in_channels / layer.groups);
+        let kernel_extents = layers::extents(&layer, channels, layer.kernel);
+        let input_extents = layers::extents(&layer, layer.in_channels, layer.size);
+        let output_extents = layers::extents(&layer, layer.out_channels, layer.output());
+        let count = |extents: [usize; 5]| extents.into_iter().product::<usize>();
+        let x = values.tensor(count(input_extents), 1);
+        let kernels = values.finite(count(kernel_extents), 2);
+        let bias = values.tensor(layer.out_channels, 3);
+        let residual = values.tensor(count(output_extents), 4);
+        let mut expected = match ending.residual {
+            Residual::Output => residual.clone(),
+            _ => vec![POISON; residual.len()],
+        };
+        let dense = plan(&layer, Layout::Nchw);
+        let epilogue = ending.epilogue(&bias, &residual);
+        reference::correlation(&dense, &x, &kernels, epilogue, &mut expected).unwrap();
+        for layout in LAYOUTS {
+            let mut plan = plan(&layer, layout).assume_caches(caches[0], caches[1]).unwrap();
+            if gap > 0 {
+                let strides = |channels, size| with_gaps(layout, channels, size, gap);
+                plan = plan
+                    .with_kernel_strides(strides(channels, layer.kernel))
+                    .and_then(|p| p.with_input_strides(strides(layer.in_channels, layer.size)))
+                    .and_then(|p| {
+                        p.with_output_strides(strides(layer.out_channels, layer.output()))
+                    })
+                    .unwrap();
+            }
+            let sizes = plan.sizes();
+            let x = placed(&x, input_extents, sizes.input_strides(), plan.input_len());
+            let kernels =
+                placed(&kernels, kernel_extents, plan.kernel_strides(), plan.kernels_len());
+            let at_output = |values: &[f32]| {
+                placed(values, output_extents, sizes.output_strides(), plan.output_len())
+            };
+            let (wanted, residual) = (at_output(&expected), at_output(&residual));
+            let epilogue = ending.epilogue(&bias, &residual);
+            for kernel in Kernel::ALL {
+                let Ok(plan) = plan.with_kernel(kernel) else { continue };
+                ran[kernel as usize] += 1;
+                for isa in &paths {
+                    let plan = plan.with_isa(*isa).unwrap();
+                    let mut y = match ending.residual {
+                        Residual::Output => residual.clone(),
+                        _ => vec![POISON; residual.len()],
+                    };
+                    let mut scratch = vec![POISON; plan.scratch_len()];
+                    if tiles == 1 {
+                        plan.run(&x, &kernels, epilogue, &mut scratch, &mut y).unwrap();
+                    } else {
+                        let mut job = plan.job(&x, &kernels, epilogue, &mut y).unwrap();
+                        let mut tiles: Vec<_> = job.tiles(tiles).collect();
+                        tiles.reverse();
+                        tiles.into_iter().for_each(|tile| tile.run(&mut scratch).unwrap());
+                    }
+                    assert_same_bits(&y, &wanted, (layer, layout, kernel, isa));
+                }
+            }
+        }
+    }
+    assert!(ran.iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+}
+
+/// Sample by sample it is an ordinary convolution; in planes all samples are one, of more groups.
+#[test]
+fn the_groups_trick() {
+    for (in_channels, out_channels, groups) in [(6, 1, 1), (6, 6, 6), (8, 12, 4), (40, 2, 2)] {
+        let (batch, size, kernel) = (3, [9, 8], [3, 4]);
+        let described = Correlation2d::new(in_channels, out_channels, kernel)
+            .groups(groups)
+            .stride([2, 1])
+            .padding([1, 2])
+            .dilation([2, 1]);
+        let plan = described.plan(Layout::Nchw, batch, size).unwrap();
+        let x = support::fill(plan.input_len(), 1);
+        let kernels = support::fill(plan.kernels_len(), 2);
+        let mut y = vec![POISON; plan.output_len()];
+        let mut scratch = vec![POISON; plan.scratch_len()];
+        plan.run(&x, &kernels, Epilogue::new().relu6(), &mut scratch, &mut y).unwrap();
+
+        let trick = tapwise::Conv2d::new(batch * in_channels, batch * out_channels, kernel)
+            .groups(batch * groups)
+            .stride([2, 1])
+            .padding([1, 2])
+            .dilation([2, 1])
+            .plan(Layout::Nchw, 1, size)
+            .and_then(|plan| plan.unpacked())
+            .unwrap();
+        let mut expected = vec![POISON; trick.output_len()];
+        let mut scratch = vec![POISON; trick.scratch_len()];
+        let epilogue = Epilogue::new().relu6();
+        trick.run(&x, Weights::Unpacked(&kernels), epilogue, &mut scratch, &mut expected).unwrap();
+        assert_same_bits(&y, &expected, (in_channels, out_channels, groups));
+    }
+}
+
+#[test]
+fn kernels_of_all_samples_may_be_the_same() {
+    let plan = Correlation2d::dense(5, [2, 2]).plan(Layout::Nhwc, 2, [4, 4]).unwrap();
+    let own = plan.kernel_strides();
+    let shared = plan.with_kernel_strides(Strides { batch: 0, ..own }).unwrap();
+    assert_eq!((plan.kernels_len(), shared.kernels_len()), (40, 20));
+    assert_eq!(*plan.kernels_shape(), [2, 2, 2, 5]);
+    let (x, kernels) = (support::fill(plan.input_len(), 1), support::fill(20, 2));
+    let run = |plan: &CorrelationPlan, kernels: &[f32]| {
+        let mut y = vec![POISON; plan.output_len()];
+        let mut scratch = vec![POISON; plan.scratch_len()];
+        plan.run(&x, kernels, Epilogue::new(), &mut scratch, &mut y).unwrap();
+        y
+    };
+    assert_same_bits(&run(&shared, &kernels), &run(&plan, &kernels.repeat(2)), "shared");
+}
+
+#[test]
+fn refusals() {
+    #[track_caller]
+    fn refused(
+        plan: Result<CorrelationPlan, Error>,
+        field: Field,
+        expected: Expected,
+        found: Found,
+    ) {
+        let error = plan.unwrap_err();
+        assert_eq!((error.field(), error.expected(), error.found()), (field, expected, found));
+    }
+    let dense = Correlation2d::dense(4, [3, 3]);
+    let at = |described: Correlation2d, size| described.plan(Layout::Nchw, 2, size);
+    // A kernel larger than its input.
+    refused(at(dense, [2, 5]), Field::Kernel(0), Expected::AtMost(2), Found::Count(3));
+    refused(
+        at(dense.dilation([1, 1 << 61]), [9, 9]),
+        Field::Kernel(1),
+        Expected::AtMost(isize::MAX as usize / 2),
+        Found::Overflow,
+    );
+    refused(
+        at(dense.stride([0, 1]), [9, 9]),
+        Field::Stride(0),
+        Expected::AtLeast(1),
+        Found::Count(0),
+    );
+    refused(
+        at(dense.dilation([0, 1]), [9, 9]),
+        Field::Dilation(0),
+        Expected::AtLeast(1),
+        Found::Count(0),
+    );
+    refused(at(dense.groups(3), [9, 9]), Field::Groups, Expected::DivisorOf(4), Found::Count(3));
+    refused(
+        at(Correlation2d::depthwise(0, [3, 3]), [9, 9]),
+        Field::InChannels,
+        Expected::AtLeast(1),
+        Found::Count(0),
+    );
+    refused(at(dense, [9, 0]), Field::InputSize(1), Expected::AtLeast(1), Found::Count(0));
+    let most = isize::MAX as usize / 4;
+    refused(
+        Correlation2d::new(1 << 31, 1 << 31, [1, 1]).plan(Layout::Nhwc, 1, [1, 1]),
+        Field::WeightElements,
+        Expected::AtMost(most),
+        Found::Overflow,
+    );
+    // The kernels of all samples together.
+    refused(
+        Correlation2d::new(1 << 14, 1 << 14, [1, 1]).plan_within(Layout::Nhwc, 2, [1, 1], 1 << 30),
+        Field::WeightElements,
+        Expected::AtMost((1 << 30) / 4),
+        Found::Overflow,
+    );
+
+    let plan = at(dense, [5, 5]).unwrap();
+    let (x, mut y) = (vec![1.0; plan.input_len()], vec![POISON; plan.output_len()]);
+    let mut scratch = vec![0.0; plan.scratch_len()];
+    let mut run = |plan: &CorrelationPlan, x: &[f32], kernels: usize| {
+        let kernels = vec![1.0; kernels];
+        plan.run(x, &kernels, Epilogue::new(), &mut scratch, &mut y).map(|_| ()).unwrap_err()
+    };
+    // Kernels of a batch of 1 and of 3.
+    for kernels in [36, 108] {
+        let error = run(&plan, &x, kernels);
+        assert_eq!(error.field(), Field::Weights);
+        assert_eq!(
+            (error.expected(), error.found()),
+            (Expected::Exactly(72), Found::Count(kernels))
+        );
+    }
+    let error = run(&plan, &x[1..], 72);
+    assert_eq!((error.field(), error.expected()), (Field::Input, Expected::AtLeast(200)));
+    let gaps = plan.with_kernel_strides(Strides { batch: 50, ..plan.kernel_strides() }).unwrap();
+    let error = run(&gaps, &x, 85);
+    assert_eq!((error.field(), error.expected()), (Field::Weights, Expected::AtLeast(86)));
+    assert!(y.iter().all(|y| y.to_bits() == POISON.to_bits()));
+    let far = Strides { batch: usize::MAX / 2, ..plan.kernel_strides() };
+    refused(
+        plan.with_kernel_strides(far),
+        Field::WeightElements,
+        Expected::AtMost(most),
+        Found::Overflow,
+    );
+}
+
+#[test]
+fn no_samples() {
+    let plan = Correlation2d::depthwise(3, [2, 2]).plan(Layout::Nchw, 0, [4, 4]).unwrap();
+    assert_eq!((plan.input_len(), plan.kernels_len(), plan.output_len()), (0, 0, 0));
+    let mut scratch = vec![0.0; plan.scratch_len()];
+    let mut y = [0.0_f32; 0];
+    plan.run(&[], &[], Epilogue::new(), &mut scratch, &mut y).unwrap();
+}
