@@ -18,6 +18,7 @@ mod planes;
 pub(crate) mod residual;
 pub(crate) mod walk;
 pub(crate) mod weave;
+mod weights;
 
 pub(crate) use caches::Caches;
 

@@ -4,7 +4,9 @@ mod aligned;
 mod json;
 
 pub use aligned::Aligned;
-use tapwise::{Conv2d, ConvTranspose2d, Correlation2d, Error, Isa, Layout, PackedWeights, Plan, Weights};
+use tapwise::{
+    Conv2d, ConvTranspose2d, Correlation2d, Error, Isa, Layout, PackedWeights, Plan, Weights,
+};
 
 /// What a layer of the list is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -25,12 +25,13 @@ pub(super) use schedule::Schedule;
 
 use super::call::{Call, Input};
 use super::walk::{Row, Rows, input_offset, interior, taps_inside};
+use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
 use copy::{block_end, copy_input};
 use core::ops::Range;
-use tile::{ChannelWeights, PixelTile, TileChannels, VectorStep};
+use tile::{PixelTile, TileChannels, VectorStep};
 use tiling::{most_channels, most_vectors};
 
 /// Over the part of a call. Scratch memory holds a copy of the input, if there is one.

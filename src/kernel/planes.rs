@@ -1,7 +1,7 @@
-//! Pixels in the lanes, one input channel for each output channel: depthwise layers whose planes are
-//! contiguous.
+//! Pixels in the lanes, one output channel at a time: depthwise layers whose planes are contiguous, and
+//! layers of one output channel.
 //!
-//! What a band of output rows sees of its plane is copied to scratch memory with its padding, so
+//! What a band of output rows sees of the planes of its group is copied to scratch memory with its padding, so
 //! that no tap has to be tested. Where the stride is not 1, rows and columns that are that far
 //! apart lie together in the copy: neighbouring outputs then read neighbours. As each row of the
 //! copy is as long, the rows of a band are also one long row of outputs, of which those at the seams
@@ -10,10 +10,10 @@
 //! ```text
 //! for each band of rows of a plane of the output   (whose copy the first-level cache holds)
 //!   for each output channel
-//!     copy the band, with zeros for padding        (if another input channel than before)
+//!     copy the band, with zeros for padding        (if another group than before)
 //!     for each tile of pixels                      (as many vectors as keep the machine busy)
 //!       sums = bias
-//!       for each kd, kh, kw: sums += x[lanes] * w
+//!       for each channel block, kd, kh, kw, channel of the block: sums += x[lanes] * w
 //!       finish the outputs; those of a long row in scratch memory, to be copied row by row
 //! ```
 
@@ -27,6 +27,7 @@ pub(super) use schedule::Schedule;
 
 use super::call::{Call, Input};
 use super::walk::Pixel;
+use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
@@ -76,16 +77,16 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
     let mut copied = None;
     for panel in call.part().panels.clone() {
         let (first, count) = panels::channels(geometry, panel);
-        let panel = call.panel(panel);
         for lane in 0..count {
             let channel = first + lane;
-            let (in_channel, _) = divide(channel, geometry.out_per_group);
-            if copied != Some(in_channel) {
+            let (group, _) = divide(channel, geometry.out_per_group);
+            if copied != Some(group) {
+                let in_channel = group * geometry.in_per_group;
                 let plane = image.wrapping_add(in_channel * strides.channel);
                 simd.enter(CopyBand { piece, plane });
-                copied = Some(in_channel);
+                copied = Some(group);
             }
-            let weights = panel.wrapping_add(lane);
+            let weights = ChannelWeights::of(call, panel, lane, channel);
             let offset = offset + channel * to.channel;
             simd.enter(ChainsBody(&Chains { piece, channel, weights, offset }));
         }

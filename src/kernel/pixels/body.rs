@@ -1,8 +1,9 @@
 //! The body of a tile.
 
-use super::tile::{ChannelWeights, PixelTile};
+use super::tile::PixelTile;
 use super::tiling::fits;
 use crate::kernel::walk::{no_body, places_inside};
+use crate::kernel::weights::ChannelWeights;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::simd::{Body, Simd};
 use core::ops::Range;

@@ -3,7 +3,8 @@
 use super::piece::Piece;
 use super::tiling::most_vectors;
 use crate::kernel::finish::Outputs;
-use crate::panels::LANES_PER_PANEL;
+use crate::kernel::weights::ChannelWeights;
+use crate::numerics::CHANNEL_BLOCK;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, Simd};
 
@@ -11,8 +12,7 @@ use crate::simd::{Body, Simd};
 pub(super) struct Chains<'a> {
     pub piece: &'a Piece<'a>,
     pub channel: usize,
-    /// Of the first tap.
-    pub weights: *const f32,
+    pub weights: ChannelWeights,
     /// Where the first one lies in the output.
     pub offset: usize,
 }
@@ -111,7 +111,7 @@ impl Chains<'_> {
     fn long_row<S: Simd>(&self, simd: S, vectors: usize) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let (outputs, to) = (call.outputs(), call.outputs().strides());
-        let finished = call.scratch().wrapping_add(band.copied_len(call.geometry()));
+        let finished = call.scratch().wrapping_add(band.copies_len(call.geometry()));
         let line = Line {
             vectors,
             at: 0,
@@ -202,40 +202,86 @@ impl Chains<'_> {
         at: usize,
         step: usize,
     ) -> [S::V; VECTORS] {
-        let Piece { call, steps, .. } = *self.piece;
+        if self.piece.call.geometry().in_per_group == 1 {
+            // SAFETY: as the caller vouches.
+            unsafe { self.chain::<S, VECTORS, false>(simd, at, step) }
+        } else {
+            // SAFETY: as the caller vouches.
+            unsafe { self.chain::<S, VECTORS, true>(simd, at, step) }
+        }
+    }
+
+    /// The same; `SEVERAL`: of more input channels than one.
+    ///
+    /// # Safety
+    /// As of [`sums`](Chains::sums).
+    #[inline(always)]
+    unsafe fn chain<S: Simd, const VECTORS: usize, const SEVERAL: bool>(
+        &self,
+        simd: S,
+        at: usize,
+        step: usize,
+    ) -> [S::V; VECTORS] {
+        let Piece { call, band, steps, .. } = *self.piece;
+        let geometry = call.geometry();
+        let weights = &self.weights;
         let bias = call.bias();
         // SAFETY: the bias has a value for each output channel.
         let bias = if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } };
         let mut sums = [simd.splat(bias); VECTORS];
-        let mut w = self.weights;
-        let mut plane = call.scratch().cast_const().wrapping_add(at);
-        let [mut kd, height, width] = call.geometry().window;
-        while kd > 0 {
-            let mut row = (plane, 0);
-            let mut kh = height;
-            while kh > 0 {
-                let mut column = (row.0, 0);
-                let mut kw = width;
-                while kw > 0 {
-                    // SAFETY: the weights hold this tap; the copy holds what it sees.
-                    unsafe {
-                        let weight = simd.splat(*w);
-                        let mut vector = 0;
-                        while vector < VECTORS {
-                            let x = simd.load(column.0.wrapping_add(vector * step));
-                            sums[vector] = simd.fma(x, weight, sums[vector]);
-                            vector += 1;
+        let copy = call.scratch().cast_const().wrapping_add(at);
+        let channel_len = band.channel_len(geometry);
+        let [depth, height, width] = geometry.window;
+        let mut first = 0;
+        while first < geometry.in_per_group {
+            let block = if SEVERAL { CHANNEL_BLOCK.min(geometry.in_per_group - first) } else { 1 };
+            let between = if weights.channels_in_tap { block } else { 1 };
+            let to_tap = weights.to_tap.map(|to_tap| to_tap.wrapping_mul(between));
+            let mut w_plane = weights.first.wrapping_add(first.wrapping_mul(weights.before_block));
+            let mut plane = copy.wrapping_add(first * channel_len);
+            let mut kd = depth;
+            while kd > 0 {
+                let mut w_row = w_plane;
+                let mut row = (plane, 0);
+                let mut kh = height;
+                while kh > 0 {
+                    let mut w = w_row;
+                    let mut column = (row.0, 0);
+                    let mut kw = width;
+                    while kw > 0 {
+                        let (mut w_channel, mut x_channel) = (w, column.0);
+                        let mut left = block;
+                        loop {
+                            // SAFETY: the weights hold this step; the copy holds what it sees.
+                            unsafe {
+                                let weight = simd.splat(*w_channel);
+                                let mut vector = 0;
+                                while vector < VECTORS {
+                                    let x = simd.load(x_channel.wrapping_add(vector * step));
+                                    sums[vector] = simd.fma(x, weight, sums[vector]);
+                                    vector += 1;
+                                }
+                            }
+                            left -= 1;
+                            if !SEVERAL || left == 0 {
+                                break;
+                            }
+                            w_channel = w_channel.wrapping_add(weights.to_channel);
+                            x_channel = x_channel.wrapping_add(channel_len);
                         }
+                        w = w.wrapping_add(to_tap[2]);
+                        column = steps.column.next(column);
+                        kw -= 1;
                     }
-                    w = w.wrapping_add(LANES_PER_PANEL);
-                    column = steps.column.next(column);
-                    kw -= 1;
+                    w_row = w_row.wrapping_add(to_tap[1]);
+                    row = steps.row.next(row);
+                    kh -= 1;
                 }
-                row = steps.row.next(row);
-                kh -= 1;
+                w_plane = w_plane.wrapping_add(to_tap[0]);
+                plane = plane.wrapping_add(steps.plane);
+                kd -= 1;
             }
-            plane = plane.wrapping_add(steps.plane);
-            kd -= 1;
+            first += block;
         }
         sums
     }

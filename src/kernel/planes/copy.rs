@@ -2,10 +2,10 @@
 
 use super::piece::Piece;
 use crate::kernel::walk::{input_offset, places_inside};
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, MOST_LANES, Simd};
 use core::ops::Range;
 
-/// Copies what a piece sees of a plane of the input.
+/// Copies what a piece sees of the planes of a group, from its first one on.
 pub(super) struct CopyBand<'a> {
     pub piece: &'a Piece<'a>,
     pub plane: *const f32,
@@ -22,6 +22,9 @@ impl Body for CopyBand<'_> {
         let size = geometry.input.map(|size| size as isize);
         let rows = self.piece.rows + (band.copied_rows - band.rows);
         let columns = self.piece.columns + (band.row_len - band.columns);
+        let channel_len = band.channel_len(geometry);
+        let channels = geometry.in_per_group;
+        let turned = S::LANES > 1 && channels > 1 && strides.channel == 1;
         let mut target = call.scratch();
         for kd in 0..geometry.window[0] {
             let d = start[0] + (kd * geometry.dilation[0]) as isize;
@@ -46,12 +49,12 @@ impl Body for CopyBand<'_> {
                         row_len: band.row_len,
                     };
                     // SAFETY: what is inside, the input holds; scratch memory has room for all
-                    // rows, and for a vector behind the last one.
+                    // rows of each channel, and for a vector behind the last one.
                     unsafe {
-                        match copy.step {
-                            1 => copy.copy::<S, 1>(simd),
-                            2 => copy.copy::<S, 2>(simd),
-                            _ => copy.copy::<S, 0>(simd),
+                        if turned {
+                            copy.turn::<S>(simd, channels, channel_len);
+                        } else {
+                            copy.planes::<S>(simd, channels, strides.channel, channel_len);
                         }
                     }
                     target = target.wrapping_add(band.copied_rows * band.row_len);
@@ -77,6 +80,82 @@ struct CopyRows {
 }
 
 impl CopyRows {
+    /// The rows of several planes.
+    ///
+    /// # Safety
+    /// As of [`copy`](CopyRows::copy), of each plane.
+    #[inline(always)]
+    unsafe fn planes<S: Simd>(
+        mut self,
+        simd: S,
+        channels: usize,
+        channel_step: usize,
+        channel_len: usize,
+    ) {
+        for _ in 0..channels {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                match self.step {
+                    1 => self.copy::<S, 1>(simd),
+                    2 => self.copy::<S, 2>(simd),
+                    _ => self.copy::<S, 0>(simd),
+                }
+            }
+            self.source = self.source.wrapping_add(channel_step);
+            self.target = self.target.wrapping_add(channel_len);
+        }
+    }
+
+    /// The rows of planes whose channels lie side by side: squares of pixels and channels are
+    /// transposed. From the last column to the first, as in [`copy`](CopyRows::copy).
+    ///
+    /// # Safety
+    /// As of [`copy`](CopyRows::copy), of each plane.
+    #[inline(always)]
+    unsafe fn turn<S: Simd>(self, simd: S, channels: usize, channel_len: usize) {
+        let mut column = self.columns.next_multiple_of(S::LANES);
+        while column > 0 {
+            column -= S::LANES;
+            let mut channel = 0;
+            while channel < channels {
+                let count = S::LANES.min(channels - channel);
+                let mut to = self.target.wrapping_add(column).wrapping_add(channel * channel_len);
+                for row in 0..self.rows {
+                    let mut square = [simd.splat(0.0); MOST_LANES];
+                    if self.rows_inside.contains(&row) {
+                        let mut at = self
+                            .source
+                            .wrapping_add(row.wrapping_mul(self.row_step))
+                            .wrapping_add(column.wrapping_mul(self.step))
+                            .wrapping_add(channel);
+                        let mut lane = 0;
+                        while lane < S::LANES {
+                            if self.columns_inside.contains(&(column + lane)) {
+                                // SAFETY: this pixel lies inside the input.
+                                square[lane] = unsafe { simd.load_first(at, count) };
+                            }
+                            at = at.wrapping_add(self.step);
+                            lane += 1;
+                        }
+                        simd.transpose(&mut square);
+                    }
+                    let mut plane = to;
+                    let mut lane = 0;
+                    while lane < S::LANES {
+                        if lane < count {
+                            // SAFETY: the caller vouches for the room.
+                            unsafe { simd.store(plane, square[lane]) };
+                        }
+                        plane = plane.wrapping_add(channel_len);
+                        lane += 1;
+                    }
+                    to = to.wrapping_add(self.row_len);
+                }
+                channel += count;
+            }
+        }
+    }
+
     /// Vector by vector, from the last column to the first: a vector that reaches over the end of
     /// its row spoils what is still to be written.
     ///

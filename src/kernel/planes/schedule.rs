@@ -6,7 +6,7 @@ use crate::kernel::fit::{Fit, has_wide_rows};
 use crate::kernel::part::{Cut, Part, Wanted};
 use crate::panels::{LANES_PER_PANEL, is_narrow};
 use crate::problem::Problem;
-use crate::problem::arithmetic::{div_ceil, smaller};
+use crate::problem::arithmetic::{div_ceil, quotient, smaller};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Layout;
 
@@ -25,18 +25,17 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub const READS_UNPACKED: bool = false;
+    pub const READS_UNPACKED: bool = true;
 
-    /// Chains of one channel.
-    pub const fn fit(problem: &Problem, unpacked: bool) -> Fit {
+    /// Output channels that share no input with others.
+    pub const fn fit(problem: &Problem, _unpacked: bool) -> Fit {
         let geometry = &problem.geometry;
-        match problem.layout {
-            _ if geometry.in_per_group > 1 => Fit::Cannot,
-            // Weights that are packed first are used for some rows at least.
-            Layout::Nchw if unpacked && geometry.output[1] < 4 => Fit::Poor,
-            Layout::Nchw if is_narrow(geometry) && repays_a_copy(geometry) => Fit::Good,
-            _ => Fit::Poor,
-        }
+        let one_output = geometry.out_channels == 1 && geometry.in_per_group > 1;
+        let suits = match problem.layout {
+            Layout::Nchw => geometry.in_per_group == 1 && is_narrow(geometry) || one_output,
+            Layout::Nhwc => one_output,
+        };
+        if suits && repays_a_copy(geometry) { Fit::Good } else { Fit::Poor }
     }
 
     /// A band that takes half of the first-level cache, or, where that would be a few rows of a
@@ -47,10 +46,13 @@ impl Schedule {
 
     const fn of_geometry(geometry: &Geometry, caches: &Caches) -> Schedule {
         let [_, height, width] = geometry.output;
-        let band = Schedule::fitting(geometry, caches.first / 2 / size_of::<Element>());
+        let channels = geometry.in_per_group;
+        let elements = quotient(caches.first / 2 / size_of::<Element>(), channels);
+        let band = Schedule::fitting(geometry, elements);
         let few = band.rows < height && band.rows < band.copied_rows / 2;
         if few || band.columns < width {
-            Schedule::fitting(geometry, caches.second / 4 / size_of::<Element>())
+            let elements = caches.second / 4 / size_of::<Element>();
+            Schedule::fitting(geometry, quotient(elements, channels))
         } else {
             band
         }
@@ -97,15 +99,26 @@ impl Schedule {
         Schedule { rows, columns, phases, copied_rows: rows.saturating_add(above), row_len }
     }
 
-    /// The elements of scratch memory: of the copy, of the sums behind it, and of a vector, because
+    /// The elements of scratch memory: of the copies, of the sums behind them, and of a vector, because
     /// both are read and written in whole ones.
     pub const fn scratch_len(&self, geometry: &Geometry) -> usize {
         let sums = self.rows.saturating_mul(self.row_len);
-        self.copied_len(geometry).saturating_add(sums).saturating_add(LANES_PER_PANEL)
+        self.copies_len(geometry).saturating_add(sums).saturating_add(LANES_PER_PANEL)
     }
 
-    /// The elements of the copy.
-    pub const fn copied_len(&self, geometry: &Geometry) -> usize {
+    /// The elements of the copies of all channels of a group.
+    pub const fn copies_len(&self, geometry: &Geometry) -> usize {
+        self.channel_len(geometry).saturating_mul(geometry.in_per_group)
+    }
+
+    /// From the copy of a channel to the next. Of several, each has room for a vector behind it.
+    pub const fn channel_len(&self, geometry: &Geometry) -> usize {
+        let room = if geometry.in_per_group > 1 { LANES_PER_PANEL } else { 0 };
+        self.copied_len(geometry).saturating_add(room)
+    }
+
+    /// The elements of the copy of a channel.
+    const fn copied_len(&self, geometry: &Geometry) -> usize {
         let [rows, columns] = self.phases;
         let phases = geometry.window[0].saturating_mul(rows).saturating_mul(columns);
         phases.saturating_mul(self.copied_rows).saturating_mul(self.row_len)
