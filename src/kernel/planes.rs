@@ -31,8 +31,8 @@ use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
-use chains::{Chains, ChainsBody};
-use copy::CopyBand;
+use chains::{Chains, Channels, OneChannel};
+use copy::copy_group;
 use piece::{Piece, TapSteps};
 
 /// Over the part of a call. Scratch memory holds the copy of a band, and behind it a long row of
@@ -83,12 +83,17 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             if copied != Some(group) {
                 let in_channel = group * geometry.in_per_group;
                 let plane = image.wrapping_add(in_channel * strides.channel);
-                simd.enter(CopyBand { piece, plane });
+                copy_group(simd, piece, plane);
                 copied = Some(group);
             }
             let weights = ChannelWeights::of(call, panel, lane, channel);
             let offset = offset + channel * to.channel;
-            simd.enter(ChainsBody(&Chains { piece, channel, weights, offset }));
+            let chains = Chains { piece, channel, weights, offset };
+            if geometry.in_per_group == 1 {
+                simd.enter(OneChannel(&chains));
+            } else {
+                simd.enter(Channels(&chains));
+            }
         }
     }
 }

@@ -17,29 +17,23 @@ pub(super) struct Chains<'a> {
     pub offset: usize,
 }
 
-pub(super) struct ChainsBody<'a>(pub &'a Chains<'a>);
+/// Chains of one input channel.
+pub(super) struct OneChannel<'a>(pub &'a Chains<'a>);
 
-impl Body for ChainsBody<'_> {
+/// Chains of several.
+pub(super) struct Channels<'a>(pub &'a Chains<'a>);
+
+impl Body for OneChannel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let chains = self.0;
-        let Piece { call, band, rows, columns, .. } = *chains.piece;
-        let in_row = columns.div_ceil(S::LANES);
-        let in_rows = rows * in_row;
-        let long_row = ((rows - 1) * band.row_len + columns).div_ceil(S::LANES);
-        let fills_vectors = columns.is_multiple_of(S::LANES);
-        let outputs = call.outputs();
-        let plain = outputs.strides().pixel == 1 && !outputs.have_residual();
-        // A short row has too few independent sums to keep a machine busy.
-        if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors(S::FACTS) {
-            for row in 0..rows {
-                chains.row(simd, row);
-            }
-        } else if !plain || fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
-            chains.stacked(simd);
-        } else {
-            chains.long_row(simd, long_row);
-        }
+        self.0.run::<S, false>(simd);
+    }
+}
+
+impl Body for Channels<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.run::<S, true>(simd);
     }
 }
 
@@ -57,9 +51,30 @@ struct Line<'a> {
 }
 
 impl Chains<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const SEVERAL: bool>(&self, simd: S) {
+        let Piece { call, band, rows, columns, .. } = *self.piece;
+        let in_row = columns.div_ceil(S::LANES);
+        let in_rows = rows * in_row;
+        let long_row = ((rows - 1) * band.row_len + columns).div_ceil(S::LANES);
+        let fills_vectors = columns.is_multiple_of(S::LANES);
+        let outputs = call.outputs();
+        let plain = outputs.strides().pixel == 1 && !outputs.have_residual();
+        // A short row has too few independent sums to keep a machine busy.
+        if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors(S::FACTS) {
+            for row in 0..rows {
+                self.row::<S, SEVERAL>(simd, row);
+            }
+        } else if !plain || fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
+            self.stacked::<S, SEVERAL>(simd);
+        } else {
+            self.long_row::<S, SEVERAL>(simd, long_row);
+        }
+    }
+
     /// A row of outputs.
     #[inline(always)]
-    fn row<S: Simd>(&self, simd: S, row: usize) {
+    fn row<S: Simd, const SEVERAL: bool>(&self, simd: S, row: usize) {
         let Piece { call, band, columns, .. } = *self.piece;
         let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
         let full = columns / S::LANES;
@@ -73,19 +88,19 @@ impl Chains<'_> {
             lane_step: pixel,
             count: S::LANES,
         };
-        self.line(simd, &line);
+        self.line::<S, SEVERAL>(simd, &line);
         if full * S::LANES < columns {
             line.vectors = 1;
             line.at += full * S::LANES;
             line.offset += full * S::LANES * pixel;
             line.count = columns - full * S::LANES;
-            self.line(simd, &line);
+            self.line::<S, SEVERAL>(simd, &line);
         }
     }
 
     /// All rows, vectors below each other.
     #[inline(always)]
-    fn stacked<S: Simd>(&self, simd: S) {
+    fn stacked<S: Simd, const SEVERAL: bool>(&self, simd: S) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
         let mut column = 0;
@@ -100,7 +115,7 @@ impl Chains<'_> {
                 lane_step: pixel,
                 count: S::LANES.min(columns - column),
             };
-            self.line(simd, &line);
+            self.line::<S, SEVERAL>(simd, &line);
             column += S::LANES;
         }
     }
@@ -108,7 +123,7 @@ impl Chains<'_> {
     /// All rows, as one of so many vectors: it is finished in scratch memory, and what means
     /// something is copied. The pixels of the output adjoin, and there is no residual.
     #[inline(always)]
-    fn long_row<S: Simd>(&self, simd: S, vectors: usize) {
+    fn long_row<S: Simd, const SEVERAL: bool>(&self, simd: S, vectors: usize) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let (outputs, to) = (call.outputs(), call.outputs().strides());
         let finished = call.scratch().wrapping_add(band.copies_len(call.geometry()));
@@ -122,7 +137,7 @@ impl Chains<'_> {
             lane_step: 1,
             count: S::LANES,
         };
-        self.line(simd, &line);
+        self.line::<S, SEVERAL>(simd, &line);
         for row in 0..rows {
             let from = finished.wrapping_add(row * band.row_len);
             let offset = self.offset + row * to.row;
@@ -143,7 +158,7 @@ impl Chains<'_> {
     }
 
     #[inline(always)]
-    fn line<S: Simd>(&self, simd: S, line: &Line) {
+    fn line<S: Simd, const SEVERAL: bool>(&self, simd: S, line: &Line) {
         let mut done = 0;
         while done < line.vectors {
             // SAFETY: outputs of the call's part, of which scratch memory holds the copy; or room
@@ -151,18 +166,18 @@ impl Chains<'_> {
             done += unsafe {
                 match line.vectors - done {
                     8.. if const { most_vectors(S::FACTS) >= 8 } => {
-                        self.tile::<S, 8>(simd, line, done)
+                        self.tile::<S, 8, SEVERAL>(simd, line, done)
                     }
                     6.. if const { most_vectors(S::FACTS) >= 6 } => {
-                        self.tile::<S, 6>(simd, line, done)
+                        self.tile::<S, 6, SEVERAL>(simd, line, done)
                     }
                     4.. if const { most_vectors(S::FACTS) >= 4 } => {
-                        self.tile::<S, 4>(simd, line, done)
+                        self.tile::<S, 4, SEVERAL>(simd, line, done)
                     }
                     2.. if const { most_vectors(S::FACTS) >= 2 } => {
-                        self.tile::<S, 2>(simd, line, done)
+                        self.tile::<S, 2, SEVERAL>(simd, line, done)
                     }
-                    _ => self.tile::<S, 1>(simd, line, done),
+                    _ => self.tile::<S, 1, SEVERAL>(simd, line, done),
                 }
             };
         }
@@ -174,7 +189,7 @@ impl Chains<'_> {
     /// The copy of the band is made, and has the vectors of the line from `first` on, as the output has
     /// their places.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const VECTORS: usize>(
+    unsafe fn tile<S: Simd, const VECTORS: usize, const SEVERAL: bool>(
         &self,
         simd: S,
         line: &Line,
@@ -184,39 +199,76 @@ impl Chains<'_> {
         let offset = offset.wrapping_add(output_step.wrapping_mul(first));
         // SAFETY: the caller vouches for the copy and for the outputs.
         unsafe {
-            let sums = self.sums::<S, VECTORS>(simd, at + step * first, *step);
+            let at = at + step * first;
+            let sums = if SEVERAL {
+                self.sums_of_channels::<S, VECTORS>(simd, at, *step)
+            } else {
+                self.sums_of_one_channel::<S, VECTORS>(simd, at, *step)
+            };
             outputs.store_vectors(simd, &sums, offset, *output_step, *lane_step, *count);
         }
         VECTORS
     }
 
     /// Adds up the chains of vectors that are `step` apart, the first one at position `at` of the
-    /// long row.
+    /// long row, of one input channel.
     ///
     /// # Safety
     /// The copy of the band is made, and has these vectors for every tap of the window.
     #[inline(always)]
-    unsafe fn sums<S: Simd, const VECTORS: usize>(
+    unsafe fn sums_of_one_channel<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
         at: usize,
         step: usize,
     ) -> [S::V; VECTORS] {
-        if self.piece.call.geometry().in_per_group == 1 {
-            // SAFETY: as the caller vouches.
-            unsafe { self.chain::<S, VECTORS, false>(simd, at, step) }
-        } else {
-            // SAFETY: as the caller vouches.
-            unsafe { self.chain::<S, VECTORS, true>(simd, at, step) }
+        let Piece { call, steps, .. } = *self.piece;
+        let mut sums = [self.bias(simd); VECTORS];
+        let [mut kd, height, width] = call.geometry().window;
+        // From behind the taps of a row to the next row, and of a plane to the next.
+        let [to_plane, to_row, to_tap] = self.weights.to_tap;
+        let after_row = to_row.wrapping_sub(to_tap.wrapping_mul(width));
+        let after_plane = to_plane.wrapping_sub(to_row.wrapping_mul(height));
+        let mut w = self.weights.first;
+        let mut plane = call.scratch().cast_const().wrapping_add(at);
+        while kd > 0 {
+            let mut row = (plane, 0);
+            let mut kh = height;
+            while kh > 0 {
+                let mut column = (row.0, 0);
+                let mut kw = width;
+                while kw > 0 {
+                    // SAFETY: the weights hold this tap; the copy holds what it sees.
+                    unsafe { step_of_chain::<S, VECTORS>(simd, w, column.0, step, &mut sums) };
+                    w = w.wrapping_add(to_tap);
+                    column = steps.column.next(column);
+                    kw -= 1;
+                }
+                w = w.wrapping_add(after_row);
+                row = steps.row.next(row);
+                kh -= 1;
+            }
+            w = w.wrapping_add(after_plane);
+            plane = plane.wrapping_add(steps.plane);
+            kd -= 1;
         }
+        sums
     }
 
-    /// The same; `SEVERAL`: of more input channels than one.
+    /// The bias in every lane.
+    #[inline(always)]
+    fn bias<S: Simd>(&self, simd: S) -> S::V {
+        let bias = self.piece.call.bias();
+        // SAFETY: the bias has a value for each output channel.
+        simd.splat(if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } })
+    }
+
+    /// The same of any number of input channels.
     ///
     /// # Safety
-    /// As of [`sums`](Chains::sums).
+    /// As of [`sums_of_one_channel`](Chains::sums_of_one_channel).
     #[inline(always)]
-    unsafe fn chain<S: Simd, const VECTORS: usize, const SEVERAL: bool>(
+    unsafe fn sums_of_channels<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
         at: usize,
@@ -225,16 +277,13 @@ impl Chains<'_> {
         let Piece { call, band, steps, .. } = *self.piece;
         let geometry = call.geometry();
         let weights = &self.weights;
-        let bias = call.bias();
-        // SAFETY: the bias has a value for each output channel.
-        let bias = if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } };
-        let mut sums = [simd.splat(bias); VECTORS];
+        let mut sums = [self.bias(simd); VECTORS];
         let copy = call.scratch().cast_const().wrapping_add(at);
         let channel_len = band.channel_len(geometry);
         let [depth, height, width] = geometry.window;
         let mut first = 0;
         while first < geometry.in_per_group {
-            let block = if SEVERAL { CHANNEL_BLOCK.min(geometry.in_per_group - first) } else { 1 };
+            let block = CHANNEL_BLOCK.min(geometry.in_per_group - first);
             let between = if weights.channels_in_tap { block } else { 1 };
             let to_tap = weights.to_tap.map(|to_tap| to_tap.wrapping_mul(between));
             let mut w_plane = weights.first.wrapping_add(first.wrapping_mul(weights.before_block));
@@ -251,23 +300,16 @@ impl Chains<'_> {
                     while kw > 0 {
                         let (mut w_channel, mut x_channel) = (w, column.0);
                         let mut left = block;
-                        loop {
+                        while left > 0 {
                             // SAFETY: the weights hold this step; the copy holds what it sees.
                             unsafe {
-                                let weight = simd.splat(*w_channel);
-                                let mut vector = 0;
-                                while vector < VECTORS {
-                                    let x = simd.load(x_channel.wrapping_add(vector * step));
-                                    sums[vector] = simd.fma(x, weight, sums[vector]);
-                                    vector += 1;
-                                }
-                            }
-                            left -= 1;
-                            if !SEVERAL || left == 0 {
-                                break;
+                                step_of_chain::<S, VECTORS>(
+                                    simd, w_channel, x_channel, step, &mut sums,
+                                );
                             }
                             w_channel = w_channel.wrapping_add(weights.to_channel);
                             x_channel = x_channel.wrapping_add(channel_len);
+                            left -= 1;
                         }
                         w = w.wrapping_add(to_tap[2]);
                         column = steps.column.next(column);
@@ -284,5 +326,29 @@ impl Chains<'_> {
             first += block;
         }
         sums
+    }
+}
+
+/// A step of the chains of vectors that are `step` apart.
+///
+/// # Safety
+/// The weight and the vectors can be read.
+#[inline(always)]
+unsafe fn step_of_chain<S: Simd, const VECTORS: usize>(
+    simd: S,
+    w: *const f32,
+    x: *const f32,
+    step: usize,
+    sums: &mut [S::V; VECTORS],
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let weight = simd.splat(*w);
+        let mut vector = 0;
+        while vector < VECTORS {
+            let x = simd.load(x.wrapping_add(vector * step));
+            sums[vector] = simd.fma(x, weight, sums[vector]);
+            vector += 1;
+        }
     }
 }

@@ -6,59 +6,102 @@ use crate::simd::{Body, MOST_LANES, Simd};
 use core::ops::Range;
 
 /// Copies what a piece sees of the planes of a group, from its first one on.
-pub(super) struct CopyBand<'a> {
-    pub piece: &'a Piece<'a>,
-    pub plane: *const f32,
+#[inline(always)]
+pub(super) fn copy_group<S: Simd>(simd: S, piece: &Piece, plane: *const f32) {
+    let Piece { call, band, .. } = *piece;
+    let geometry = call.geometry();
+    let channels = geometry.in_per_group;
+    let strides = call.input().strides;
+    if const { S::LANES > 1 } && channels > 1 && strides.channel == 1 {
+        return simd.enter(TurnBand { piece, plane });
+    }
+    let channel_len = band.channel_len(geometry);
+    for channel in 0..channels {
+        let plane = plane.wrapping_add(channel.wrapping_mul(strides.channel));
+        let target = call.scratch().wrapping_add(channel * channel_len);
+        simd.enter(CopyBand { piece, plane, target });
+    }
+}
+
+/// Copies what a piece sees of a plane of the input.
+struct CopyBand<'a> {
+    piece: &'a Piece<'a>,
+    plane: *const f32,
+    target: *mut f32,
+}
+
+/// Copies what a piece sees of planes whose channels lie side by side.
+struct TurnBand<'a> {
+    piece: &'a Piece<'a>,
+    plane: *const f32,
 }
 
 impl Body for CopyBand<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Piece { call, band, .. } = *self.piece;
-        let geometry = call.geometry();
-        let strides = call.input().strides;
-        let [_, stride_rows, stride_columns] = geometry.stride;
-        let start = self.piece.pixel.window_start(geometry);
-        let size = geometry.input.map(|size| size as isize);
-        let rows = self.piece.rows + (band.copied_rows - band.rows);
-        let columns = self.piece.columns + (band.row_len - band.columns);
-        let channel_len = band.channel_len(geometry);
-        let channels = geometry.in_per_group;
-        let turned = S::LANES > 1 && channels > 1 && strides.channel == 1;
-        let mut target = call.scratch();
-        for kd in 0..geometry.window[0] {
-            let d = start[0] + (kd * geometry.dilation[0]) as isize;
-            for row_phase in 0..band.phases[0] {
-                let h = start[1] + row_phase as isize;
-                let mut rows_inside = places_inside(h, size[1], stride_rows, rows);
-                if !(0..size[0]).contains(&d) {
-                    rows_inside = 0..0;
-                }
-                for column_phase in 0..band.phases[1] {
-                    let w = start[2] + column_phase as isize;
-                    let source = self.plane.wrapping_offset(input_offset(strides, [d, h, w]));
-                    let copy = CopyRows {
-                        source,
-                        step: stride_columns.wrapping_mul(strides.pixel),
-                        row_step: stride_rows.wrapping_mul(strides.row),
-                        rows,
-                        columns,
-                        rows_inside: rows_inside.clone(),
-                        columns_inside: places_inside(w, size[2], stride_columns, columns),
-                        target,
-                        row_len: band.row_len,
-                    };
-                    // SAFETY: what is inside, the input holds; scratch memory has room for all
-                    // rows of each channel, and for a vector behind the last one.
-                    unsafe {
-                        if turned {
-                            copy.turn::<S>(simd, channels, channel_len);
-                        } else {
-                            copy.planes::<S>(simd, channels, strides.channel, channel_len);
+        copy_band::<S, false>(simd, self.piece, self.plane, self.target);
+    }
+}
+
+impl Body for TurnBand<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        copy_band::<S, true>(simd, self.piece, self.plane, self.piece.call.scratch());
+    }
+}
+
+/// A plane; `TURN`: all of a group, whose channels lie side by side.
+#[inline(always)]
+fn copy_band<S: Simd, const TURN: bool>(
+    simd: S,
+    piece: &Piece,
+    plane: *const f32,
+    mut target: *mut f32,
+) {
+    let Piece { call, band, .. } = *piece;
+    let geometry = call.geometry();
+    let strides = call.input().strides;
+    let [_, stride_rows, stride_columns] = geometry.stride;
+    let start = piece.pixel.window_start(geometry);
+    let size = geometry.input.map(|size| size as isize);
+    let rows = piece.rows + (band.copied_rows - band.rows);
+    let columns = piece.columns + (band.row_len - band.columns);
+    for kd in 0..geometry.window[0] {
+        let d = start[0] + (kd * geometry.dilation[0]) as isize;
+        for row_phase in 0..band.phases[0] {
+            let h = start[1] + row_phase as isize;
+            let mut rows_inside = places_inside(h, size[1], stride_rows, rows);
+            if !(0..size[0]).contains(&d) {
+                rows_inside = 0..0;
+            }
+            for column_phase in 0..band.phases[1] {
+                let w = start[2] + column_phase as isize;
+                let source = plane.wrapping_offset(input_offset(strides, [d, h, w]));
+                let copy = CopyRows {
+                    source,
+                    step: stride_columns.wrapping_mul(strides.pixel),
+                    row_step: stride_rows.wrapping_mul(strides.row),
+                    rows,
+                    columns,
+                    rows_inside: rows_inside.clone(),
+                    columns_inside: places_inside(w, size[2], stride_columns, columns),
+                    target,
+                    row_len: band.row_len,
+                };
+                // SAFETY: what is inside, the input holds; scratch memory has room for all rows of each
+                // channel, and for a vector behind the last one.
+                unsafe {
+                    if TURN {
+                        copy.turn(simd, geometry.in_per_group, band.channel_len(geometry));
+                    } else {
+                        match copy.step {
+                            1 => copy.copy::<S, 1>(simd),
+                            2 => copy.copy::<S, 2>(simd),
+                            _ => copy.copy::<S, 0>(simd),
                         }
                     }
-                    target = target.wrapping_add(band.copied_rows * band.row_len);
                 }
+                target = target.wrapping_add(band.copied_rows * band.row_len);
             }
         }
     }
@@ -80,32 +123,6 @@ struct CopyRows {
 }
 
 impl CopyRows {
-    /// The rows of several planes.
-    ///
-    /// # Safety
-    /// As of [`copy`](CopyRows::copy), of each plane.
-    #[inline(always)]
-    unsafe fn planes<S: Simd>(
-        mut self,
-        simd: S,
-        channels: usize,
-        channel_step: usize,
-        channel_len: usize,
-    ) {
-        for _ in 0..channels {
-            // SAFETY: as the caller vouches.
-            unsafe {
-                match self.step {
-                    1 => self.copy::<S, 1>(simd),
-                    2 => self.copy::<S, 2>(simd),
-                    _ => self.copy::<S, 0>(simd),
-                }
-            }
-            self.source = self.source.wrapping_add(channel_step);
-            self.target = self.target.wrapping_add(channel_len);
-        }
-    }
-
     /// The rows of planes whose channels lie side by side: squares of pixels and channels are
     /// transposed. From the last column to the first, as in [`copy`](CopyRows::copy).
     ///

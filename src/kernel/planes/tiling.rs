@@ -14,13 +14,17 @@ pub(super) const fn most_vectors(facts: Facts) -> usize {
     }
 }
 
-/// The body that all tiles enter.
+/// The bodies that all tiles enter.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
+    const ONE: &[&str] = &["planes", "chains", "OneChannel"];
+    const SEVERAL: &[&str] = &["planes", "chains", "Channels"];
     let most = most_vectors(facts);
-    visit(LoopBody {
-        types: &["planes", "chains", "ChainsBody"],
-        sizes: [("vectors", 0), ("", 0)],
-        multiply_adds: most,
-        multiply_adds_left: [6, 4, 2].map(|vectors| if vectors < most { vectors } else { 0 }),
-    });
+    for types in [ONE, SEVERAL] {
+        visit(LoopBody {
+            types,
+            sizes: [("vectors", 0), ("", 0)],
+            multiply_adds: most,
+            multiply_adds_left: [6, 4, 2].map(|vectors| if vectors < most { vectors } else { 0 }),
+        });
+    }
 }
