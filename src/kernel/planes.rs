@@ -31,7 +31,7 @@ use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
-use chains::{Chains, Channels, OneChannel};
+use chains::{Chains, Channels, OneChannel, OneUnpacked};
 use copy::copy_group;
 use piece::{Piece, TapSteps};
 
@@ -89,10 +89,10 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             let weights = ChannelWeights::of(call, panel, lane, channel);
             let offset = offset + channel * to.channel;
             let chains = Chains { piece, channel, weights, offset };
-            if geometry.in_per_group == 1 {
-                simd.enter(OneChannel(&chains));
-            } else {
-                simd.enter(Channels(&chains));
+            match (geometry.in_per_group, call.is_packed()) {
+                (1, true) => simd.enter(OneChannel(&chains)),
+                (1, false) => simd.enter(OneUnpacked(&chains)),
+                _ => simd.enter(Channels(&chains)),
             }
         }
     }

@@ -5,6 +5,7 @@ use super::tiling::most_vectors;
 use crate::kernel::finish::Outputs;
 use crate::kernel::weights::ChannelWeights;
 use crate::numerics::CHANNEL_BLOCK;
+use crate::panels::LANES_PER_PANEL;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, Simd};
 
@@ -17,23 +18,43 @@ pub(super) struct Chains<'a> {
     pub offset: usize,
 }
 
-/// Chains of one input channel.
+/// Which loops the chains need.
+mod kind {
+    /// One input channel, packed weights.
+    pub const ONE: usize = 0;
+    /// One input channel, weights that are not packed.
+    pub const ONE_UNPACKED: usize = 1;
+    /// Several input channels.
+    pub const SEVERAL: usize = 2;
+}
+
+/// Chains of one input channel whose weights are packed.
 pub(super) struct OneChannel<'a>(pub &'a Chains<'a>);
 
-/// Chains of several.
+/// Chains of one input channel whose weights are not.
+pub(super) struct OneUnpacked<'a>(pub &'a Chains<'a>);
+
+/// Chains of several input channels.
 pub(super) struct Channels<'a>(pub &'a Chains<'a>);
 
 impl Body for OneChannel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.0.run::<S, false>(simd);
+        self.0.run::<S, { kind::ONE }>(simd);
+    }
+}
+
+impl Body for OneUnpacked<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.run::<S, { kind::ONE_UNPACKED }>(simd);
     }
 }
 
 impl Body for Channels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.0.run::<S, true>(simd);
+        self.0.run::<S, { kind::SEVERAL }>(simd);
     }
 }
 
@@ -52,7 +73,7 @@ struct Line<'a> {
 
 impl Chains<'_> {
     #[inline(always)]
-    fn run<S: Simd, const SEVERAL: bool>(&self, simd: S) {
+    fn run<S: Simd, const KIND: usize>(&self, simd: S) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let in_row = columns.div_ceil(S::LANES);
         let in_rows = rows * in_row;
@@ -63,18 +84,18 @@ impl Chains<'_> {
         // A short row has too few independent sums to keep a machine busy.
         if S::LANES == 1 || rows == 1 || in_row >= 2 * most_vectors(S::FACTS) {
             for row in 0..rows {
-                self.row::<S, SEVERAL>(simd, row);
+                self.row::<S, KIND>(simd, row);
             }
         } else if !plain || fills_vectors || long_row > in_rows + in_rows / 4 + 1 {
-            self.stacked::<S, SEVERAL>(simd);
+            self.stacked::<S, KIND>(simd);
         } else {
-            self.long_row::<S, SEVERAL>(simd, long_row);
+            self.long_row::<S, KIND>(simd, long_row);
         }
     }
 
     /// A row of outputs.
     #[inline(always)]
-    fn row<S: Simd, const SEVERAL: bool>(&self, simd: S, row: usize) {
+    fn row<S: Simd, const KIND: usize>(&self, simd: S, row: usize) {
         let Piece { call, band, columns, .. } = *self.piece;
         let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
         let full = columns / S::LANES;
@@ -88,19 +109,19 @@ impl Chains<'_> {
             lane_step: pixel,
             count: S::LANES,
         };
-        self.line::<S, SEVERAL>(simd, &line);
+        self.line::<S, KIND>(simd, &line);
         if full * S::LANES < columns {
             line.vectors = 1;
             line.at += full * S::LANES;
             line.offset += full * S::LANES * pixel;
             line.count = columns - full * S::LANES;
-            self.line::<S, SEVERAL>(simd, &line);
+            self.line::<S, KIND>(simd, &line);
         }
     }
 
     /// All rows, vectors below each other.
     #[inline(always)]
-    fn stacked<S: Simd, const SEVERAL: bool>(&self, simd: S) {
+    fn stacked<S: Simd, const KIND: usize>(&self, simd: S) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
         let mut column = 0;
@@ -115,7 +136,7 @@ impl Chains<'_> {
                 lane_step: pixel,
                 count: S::LANES.min(columns - column),
             };
-            self.line::<S, SEVERAL>(simd, &line);
+            self.line::<S, KIND>(simd, &line);
             column += S::LANES;
         }
     }
@@ -123,7 +144,7 @@ impl Chains<'_> {
     /// All rows, as one of so many vectors: it is finished in scratch memory, and what means
     /// something is copied. The pixels of the output adjoin, and there is no residual.
     #[inline(always)]
-    fn long_row<S: Simd, const SEVERAL: bool>(&self, simd: S, vectors: usize) {
+    fn long_row<S: Simd, const KIND: usize>(&self, simd: S, vectors: usize) {
         let Piece { call, band, rows, columns, .. } = *self.piece;
         let (outputs, to) = (call.outputs(), call.outputs().strides());
         let finished = call.scratch().wrapping_add(band.copies_len(call.geometry()));
@@ -137,7 +158,7 @@ impl Chains<'_> {
             lane_step: 1,
             count: S::LANES,
         };
-        self.line::<S, SEVERAL>(simd, &line);
+        self.line::<S, KIND>(simd, &line);
         for row in 0..rows {
             let from = finished.wrapping_add(row * band.row_len);
             let offset = self.offset + row * to.row;
@@ -158,7 +179,7 @@ impl Chains<'_> {
     }
 
     #[inline(always)]
-    fn line<S: Simd, const SEVERAL: bool>(&self, simd: S, line: &Line) {
+    fn line<S: Simd, const KIND: usize>(&self, simd: S, line: &Line) {
         let mut done = 0;
         while done < line.vectors {
             // SAFETY: outputs of the call's part, of which scratch memory holds the copy; or room
@@ -166,18 +187,18 @@ impl Chains<'_> {
             done += unsafe {
                 match line.vectors - done {
                     8.. if const { most_vectors(S::FACTS) >= 8 } => {
-                        self.tile::<S, 8, SEVERAL>(simd, line, done)
+                        self.tile::<S, 8, KIND>(simd, line, done)
                     }
                     6.. if const { most_vectors(S::FACTS) >= 6 } => {
-                        self.tile::<S, 6, SEVERAL>(simd, line, done)
+                        self.tile::<S, 6, KIND>(simd, line, done)
                     }
                     4.. if const { most_vectors(S::FACTS) >= 4 } => {
-                        self.tile::<S, 4, SEVERAL>(simd, line, done)
+                        self.tile::<S, 4, KIND>(simd, line, done)
                     }
                     2.. if const { most_vectors(S::FACTS) >= 2 } => {
-                        self.tile::<S, 2, SEVERAL>(simd, line, done)
+                        self.tile::<S, 2, KIND>(simd, line, done)
                     }
-                    _ => self.tile::<S, 1, SEVERAL>(simd, line, done),
+                    _ => self.tile::<S, 1, KIND>(simd, line, done),
                 }
             };
         }
@@ -189,7 +210,7 @@ impl Chains<'_> {
     /// The copy of the band is made, and has the vectors of the line from `first` on, as the output has
     /// their places.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const VECTORS: usize, const SEVERAL: bool>(
+    unsafe fn tile<S: Simd, const VECTORS: usize, const KIND: usize>(
         &self,
         simd: S,
         line: &Line,
@@ -200,10 +221,10 @@ impl Chains<'_> {
         // SAFETY: the caller vouches for the copy and for the outputs.
         unsafe {
             let at = at + step * first;
-            let sums = if SEVERAL {
+            let sums = if KIND == kind::SEVERAL {
                 self.sums_of_channels::<S, VECTORS>(simd, at, *step)
             } else {
-                self.sums_of_one_channel::<S, VECTORS>(simd, at, *step)
+                self.sums_of_one_channel::<S, VECTORS, KIND>(simd, at, *step)
             };
             outputs.store_vectors(simd, &sums, offset, *output_step, *lane_step, *count);
         }
@@ -216,7 +237,7 @@ impl Chains<'_> {
     /// # Safety
     /// The copy of the band is made, and has these vectors for every tap of the window.
     #[inline(always)]
-    unsafe fn sums_of_one_channel<S: Simd, const VECTORS: usize>(
+    unsafe fn sums_of_one_channel<S: Simd, const VECTORS: usize, const KIND: usize>(
         &self,
         simd: S,
         at: usize,
@@ -225,10 +246,14 @@ impl Chains<'_> {
         let Piece { call, steps, .. } = *self.piece;
         let mut sums = [self.bias(simd); VECTORS];
         let [mut kd, height, width] = call.geometry().window;
-        // From behind the taps of a row to the next row, and of a plane to the next.
-        let [to_plane, to_row, to_tap] = self.weights.to_tap;
-        let after_row = to_row.wrapping_sub(to_tap.wrapping_mul(width));
-        let after_plane = to_plane.wrapping_sub(to_row.wrapping_mul(height));
+        // To the next tap, from behind the taps of a row to the next row, and of a plane to the next.
+        let (to_tap, after_row, after_plane) = if KIND == kind::ONE {
+            (LANES_PER_PANEL, 0, 0)
+        } else {
+            let [plane, row, tap] = self.weights.to_tap;
+            let after_row = row.wrapping_sub(tap.wrapping_mul(width));
+            (tap, after_row, plane.wrapping_sub(row.wrapping_mul(height)))
+        };
         let mut w = self.weights.first;
         let mut plane = call.scratch().cast_const().wrapping_add(at);
         while kd > 0 {

@@ -17,9 +17,10 @@ pub(super) const fn most_vectors(facts: Facts) -> usize {
 /// The bodies that all tiles enter.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     const ONE: &[&str] = &["planes", "chains", "OneChannel"];
+    const UNPACKED: &[&str] = &["planes", "chains", "OneUnpacked"];
     const SEVERAL: &[&str] = &["planes", "chains", "Channels"];
     let most = most_vectors(facts);
-    for types in [ONE, SEVERAL] {
+    for types in [ONE, UNPACKED, SEVERAL] {
         visit(LoopBody {
             types,
             sizes: [("vectors", 0), ("", 0)],
