@@ -45,6 +45,8 @@ pub enum Field {
     Dilation(usize),
     /// The padding along an axis, both sides together.
     Padding(usize),
+    /// The padding of one side of an axis.
+    PaddingSide(usize),
     /// The outputs added behind the last one of an axis of a transposed convolution.
     OutputPadding(usize),
     /// The elements that the input spans, strides included.
@@ -239,6 +241,7 @@ impl Field {
             Field::Stride(_) => "stride",
             Field::Dilation(_) => "dilation",
             Field::Padding(_) => "padding",
+            Field::PaddingSide(_) => "padding of a side",
             Field::OutputPadding(_) => "output_padding",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
@@ -287,6 +290,7 @@ impl Field {
             | Field::Stride(axis)
             | Field::Dilation(axis)
             | Field::Padding(axis)
+            | Field::PaddingSide(axis)
             | Field::OutputPadding(axis)
             | Field::Weight(axis) => Some(axis),
             _ => None,

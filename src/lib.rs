@@ -73,6 +73,7 @@ pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTra
 pub use op::unfold::{Unfold2d, UnfoldPlan};
 pub use op::windows::{WindowTile, WindowTiles};
 pub use plan::Plan;
+pub use problem::geometry::PaddingMode;
 pub use problem::shape::Shape;
 pub use problem::strides::{Layout, Strides};
 pub use run::output::OutputElement;

@@ -1,7 +1,7 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
 use crate::compute::layer::{Layer, Options};
-use crate::compute::{direct, phases, samples};
+use crate::compute::{borders, direct, phases, samples};
 use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
@@ -10,7 +10,7 @@ use crate::kernel::{Caches, Kernel};
 use crate::panels::PackedFormat;
 use crate::problem::Problem;
 use crate::problem::arithmetic::tri;
-use crate::problem::geometry::{Geometry, Operator};
+use crate::problem::geometry::{Geometry, Operator, PaddingMode};
 use crate::problem::shape::Shape;
 use crate::problem::strides::{Layout, Strides};
 use crate::problem::weights::WeightStrides;
@@ -322,9 +322,17 @@ impl Plan {
 /// A problem with what computes its operator.
 const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Result<Layer, Error> {
     let layer = tri!(match problem.geometry.operator {
+        Operator::Convolution if is_padded_otherwise(&problem.geometry) => {
+            borders::plan(problem, options)
+        }
         Operator::Convolution => direct::plan(problem, options),
         Operator::Transposed => phases::plan(problem, options),
         Operator::Correlation => samples::plan(problem, options),
     });
     layer.with_room_to_pack(format)
+}
+
+/// Whether some output reads padding that is not zeros.
+const fn is_padded_otherwise(geometry: &Geometry) -> bool {
+    geometry.padded && !matches!(geometry.padding_mode, PaddingMode::Zeros)
 }

@@ -1,6 +1,7 @@
 //! A layer in memory: its shape, and where its tensors lie. Nothing of kernels, nothing of machines.
 
 pub(crate) mod arithmetic;
+pub(crate) mod boxes;
 pub(crate) mod geometry;
 pub(crate) mod phases;
 pub(crate) mod shape;

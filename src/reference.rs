@@ -17,7 +17,7 @@ use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};
 use crate::plan::Plan;
-use crate::problem::geometry::{Geometry, Operator};
+use crate::problem::geometry::{Geometry, Operator, PaddingMode};
 use crate::problem::strides::Strides;
 
 /// Computes what [`Plan::run`] computes, from unpacked weights.
@@ -139,7 +139,12 @@ fn input_place(geometry: &Geometry, output: [usize; 3], tap: [usize; 3]) -> Opti
         let distance = tap[axis] * geometry.dilation[axis];
         at[axis] = match geometry.operator {
             Operator::Convolution | Operator::Correlation => {
-                (output[axis] * stride + distance).checked_sub(padding)?
+                let padded = output[axis] * stride + distance;
+                if geometry.padding_mode == PaddingMode::Zeros {
+                    padded.checked_sub(padding)?
+                } else {
+                    geometry.padding_mode.source(padded, padding, geometry.input[axis])
+                }
             }
             // From there the input is spread to this output.
             Operator::Transposed => {

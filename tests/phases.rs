@@ -15,7 +15,7 @@ mod library {
 
 use library::{element, error, isa, problem};
 use problem::Problem;
-use problem::geometry::{Geometry, Operator};
+use problem::geometry::{Geometry, Operator, PaddingMode};
 use problem::phases::Phases;
 use problem::strides::{Layout, Strides};
 use rand::rngs::StdRng;
@@ -45,6 +45,7 @@ fn problem(
         stride,
         dilation,
         padding,
+        padding_mode: PaddingMode::Zeros,
         padded: false,
         operator: Operator::Transposed,
         flipped,

@@ -15,7 +15,7 @@ mod library {
 
 use library::{element, error, isa, problem};
 use problem::Problem;
-use problem::geometry::{Geometry, Operator};
+use problem::geometry::{Geometry, Operator, PaddingMode};
 use problem::strides::{Layout, Strides};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -44,6 +44,7 @@ fn problem(
         stride,
         dilation,
         padding,
+        padding_mode: PaddingMode::Zeros,
         padded: false,
         operator: Operator::Convolution,
         flipped: false,

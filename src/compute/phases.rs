@@ -117,7 +117,7 @@ fn pixel(geometry: &Geometry, of_first_phase: usize) -> usize {
 unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
     let phases = Phases::of(&layer.problem.geometry);
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
-    let phased = Phased { layer, phases: &phases, operands, weights: &weights };
+    let phased = Phased { layer, phases: &phases, operands, weights };
     if let Some(piece) = Piece::of(&layer.problem, &layer.options.caches) {
         // SAFETY: as the caller vouches.
         return unsafe { woven::compute(&phased, &piece, part, scratch) };
@@ -142,7 +142,7 @@ pub(super) struct Phased<'a> {
     pub layer: &'a Layer,
     pub phases: &'a Phases,
     pub operands: &'a Operands<'a>,
-    pub weights: &'a WeightSlice<'a>,
+    pub weights: WeightSlice<'a>,
 }
 
 /// Where sums go that are not finished yet.
@@ -213,12 +213,12 @@ impl Phased<'_> {
 
 /// The weights of a class of taps, of those of the layer.
 fn of_class<'a>(
-    weights: &WeightSlice<'a>,
+    weights: WeightSlice<'a>,
     layer: &Geometry,
     class: &Geometry,
     taps_before: usize,
 ) -> WeightSlice<'a> {
-    match *weights {
+    match weights {
         WeightSlice::Packed { panels, first_panel } => {
             // As many panels of each class as of the others.
             let steps = quotient(panels.len(), layer.taps());

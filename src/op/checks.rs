@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Expected, Field, Found};
 use crate::problem::arithmetic::tri;
-use crate::problem::geometry::{Geometry, Operator};
+use crate::problem::geometry::{Geometry, Operator, PaddingMode};
 
 pub(super) const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
     if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
@@ -33,6 +33,7 @@ pub(super) const fn channels(
         stride: [1; 3],
         dilation: [1; 3],
         padding: [0; 3],
+        padding_mode: PaddingMode::Zeros,
         padded: false,
         operator: Operator::Convolution,
         flipped: false,

@@ -7,7 +7,7 @@ use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::problem::arithmetic::{add, mul, smaller, tri};
-use crate::problem::geometry::Geometry;
+use crate::problem::geometry::{Geometry, PaddingMode};
 use crate::problem::strides::Layout;
 use crate::problem::weights::WeightStrides;
 use crate::run::weights::{self, PackedWeights};
@@ -44,6 +44,7 @@ pub struct Conv<const D: usize> {
     stride: [usize; D],
     padding: Padding<D>,
     dilation: [usize; D],
+    padding_mode: PaddingMode,
     groups: usize,
     flipped: bool,
 }
@@ -66,6 +67,7 @@ impl<const D: usize> Conv<D> {
             stride: [1; D],
             padding: Padding::Sides { before: [0; D], after: [0; D] },
             dilation: [1; D],
+            padding_mode: PaddingMode::Zeros,
             groups: 1,
             flipped: false,
         }
@@ -105,6 +107,25 @@ impl<const D: usize> Conv<D> {
     /// extra zero behind. [`Conv::plan`], which knows the size, resolves it.
     pub const fn padding_same_tensorflow(mut self) -> Self {
         self.padding = Padding::SameTensorflow;
+        self
+    }
+
+    /// What stands in the padding: PyTorch's `padding_mode`, zeros if nothing is said. There is no
+    /// padded copy of the input: only what outputs at its borders see is copied, piece by piece.
+    ///
+    /// ```
+    /// use tapwise::{Conv1d, Layout, PaddingMode};
+    /// let conv = Conv1d::new(1, 1, [3]).padding([1]).padding_mode(PaddingMode::Circular);
+    /// let plan = conv.plan(Layout::NCL, 1, [4])?;
+    /// let mut packed = vec![0.0; plan.packed_len()];
+    /// let weights = plan.pack(&[1.0, 0.0, 10.0], &mut packed)?;
+    /// let (mut scratch, mut y) = (vec![0.0; plan.scratch_len()], [0.0; 4]);
+    /// plan.run(&[1.0, 2.0, 3.0, 4.0], &weights, Default::default(), &mut scratch, &mut y)?;
+    /// assert_eq!(y, [24.0, 31.0, 42.0, 13.0]);
+    /// # Ok::<(), tapwise::Error>(())
+    /// ```
+    pub const fn padding_mode(mut self, mode: PaddingMode) -> Self {
+        self.padding_mode = mode;
         self
     }
 
@@ -306,6 +327,7 @@ impl<const D: usize> Conv<D> {
     ) -> Result<Geometry, Error> {
         let mut geometry = tri!(channels(batch, self.in_channels, self.out_channels, self.groups));
         geometry.flipped = self.flipped;
+        geometry.padding_mode = self.padding_mode;
         let limit = limit / 2;
         let mut axis = 0;
         while axis < D {
@@ -331,6 +353,12 @@ impl<const D: usize> Conv<D> {
             // The step is never taken where there is one output; so it cannot overflow either.
             geometry.stride[at] = if geometry.output[at] == 1 { 1 } else { stride };
             geometry.dilation[at] = dilation;
+            let most = self.padding_mode.most(size[axis]);
+            let side = if before > after { before } else { after };
+            if side > most {
+                let (expected, found) = (Expected::AtMost(most), Found::Count(side));
+                return Err(Error::new(Field::PaddingSide(axis), expected, found));
+            }
             geometry.padding[at] = before;
             geometry.padded |= geometry.is_padded(at);
             axis += 1;

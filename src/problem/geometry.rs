@@ -21,6 +21,7 @@ pub(crate) struct Geometry {
     pub dilation: [usize; 3],
     /// Zeros before the first element; of a transposed convolution, outputs that are left out.
     pub padding: [usize; 3],
+    pub padding_mode: PaddingMode,
     /// Whether some output has a tap in the padding.
     pub padded: bool,
     pub operator: Operator,
@@ -37,6 +38,63 @@ pub(crate) enum Operator {
     Transposed,
     /// A convolution of each image with a window of its own.
     Correlation,
+}
+
+/// How the input continues in the padding: PyTorch's `padding_mode`.
+///
+/// Of `a b c d`, with a padding of 3:
+///
+/// ```text
+/// Zeros      0 0 0 | a b c d | 0 0 0
+/// Reflect    d c b | a b c d | c b a
+/// Replicate  a a a | a b c d | d d d
+/// Circular   b c d | a b c d | a b c
+/// ```
+///
+/// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html>.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PaddingMode {
+    /// With zeros.
+    #[default]
+    Zeros,
+    /// Mirrored at the first and the last element, which are not repeated; the padding of each side is
+    /// less than the size.
+    Reflect,
+    /// With the first and the last element.
+    Replicate,
+    /// From the other side; the padding of each side is at most the size.
+    Circular,
+}
+
+impl PaddingMode {
+    /// The place of the input that stands at a place of the padded one; not of [`PaddingMode::Zeros`].
+    pub(crate) fn source(self, padded: usize, before: usize, size: usize) -> usize {
+        let Some(place) = padded.checked_sub(before) else {
+            let outside = before - padded;
+            return match self {
+                PaddingMode::Reflect => outside,
+                PaddingMode::Circular => size - outside,
+                _ => 0,
+            };
+        };
+        if place < size {
+            return place;
+        }
+        match self {
+            PaddingMode::Reflect => 2 * (size - 1) - place,
+            PaddingMode::Circular => place - size,
+            _ => size - 1,
+        }
+    }
+
+    /// The most padding of a side, of an axis of that size.
+    pub(crate) const fn most(self, size: usize) -> usize {
+        match self {
+            PaddingMode::Reflect => size - 1,
+            PaddingMode::Circular => size,
+            _ => usize::MAX,
+        }
+    }
 }
 
 impl Geometry {

@@ -244,7 +244,7 @@ impl Phases {
         }
         Some(Phase {
             problem: problem.tamed(),
-            first_input: place(&layer.input, skipped),
+            first_input: layer.input.place(skipped),
             taps_before: self.taps_before(class),
         })
     }
@@ -266,7 +266,7 @@ impl Phases {
 
     /// Where a phase begins in the output.
     pub const fn first_output(&self, layer: &Problem, phase: [usize; 3]) -> usize {
-        place(&layer.output, phase)
+        layer.output.place(phase)
     }
 
     /// A convolution that stands for the phases with such a window and so many outputs: what can be
@@ -311,13 +311,6 @@ impl Phases {
 const fn shares(count: usize, parts: usize) -> [usize; 2] {
     let (all, rest) = (quotient(count, parts), remainder(count, parts));
     if rest == 0 { [all, 0] } else { [all + 1, all] }
-}
-
-/// Where coordinates lie in a tensor, at image 0 and channel 0.
-const fn place(strides: &Strides, [d, h, w]: [usize; 3]) -> usize {
-    d.wrapping_mul(strides.depth)
-        .wrapping_add(h.wrapping_mul(strides.row))
-        .wrapping_add(w.wrapping_mul(strides.pixel))
 }
 
 const fn common_divisor(a: usize, b: usize) -> usize {

@@ -110,6 +110,13 @@ impl Strides {
         dims.into_iter().zip(others).all(|(a, b)| a.0 <= 1 || a.1 == b.1)
     }
 
+    /// Where coordinates lie, at image 0 and channel 0. Wraps.
+    pub(crate) const fn place(&self, [d, h, w]: [usize; 3]) -> usize {
+        d.wrapping_mul(self.depth)
+            .wrapping_add(h.wrapping_mul(self.row))
+            .wrapping_add(w.wrapping_mul(self.pixel))
+    }
+
     /// Those of a tensor without gaps, within `elements`.
     pub(crate) const fn of_tensor(
         layout: Layout,

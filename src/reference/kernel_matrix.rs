@@ -87,7 +87,7 @@ pub fn kernel_matrix(plan: &Plan, weights: &[f32], matrix: &mut [f32]) -> Result
                     let Some(input) = input_place(geometry, output, tap) else { continue };
                     let in_channel = group * geometry.in_per_group + channel;
                     let column = offset(&from, 0, in_channel, input);
-                    matrix[row * inputs + column] =
+                    matrix[row * inputs + column] +=
                         weights[weight_place(geometry, out_channel, channel, tap)];
                 }
             }
