@@ -22,8 +22,14 @@
 //! Outside the promise, though still memory safe: weights that are infinite or NaN, and a host
 //! that flushes subnormals or rounds in another direction than to nearest even.
 
-use crate::epilogue::Activation;
+pub(crate) mod functions;
+
+use crate::activation::Activation;
 pub use crate::fma::{fma, fma_in_f64, fma_in_integers};
+pub use functions::{
+    elu, exponential, gated, gelu, gelu_tanh, hard_sigmoid, low_bits_as_exponent, sigmoid, silu,
+    tanh,
+};
 
 /// How many input channels of a group the chain of an output takes before it moves to the next
 /// tap. Part of the promise and of the packed format: it is frozen.
@@ -79,6 +85,13 @@ pub fn activate(activation: Activation, v: f32) -> f32 {
             }
         }
         Activation::HardSwish => (v * clamp(v + 3.0, 0.0, 6.0)) / 6.0,
+        Activation::HardSigmoid => hard_sigmoid(v),
+        Activation::Sigmoid => sigmoid(v),
+        Activation::Silu => silu(v),
+        Activation::Tanh => tanh(v),
+        Activation::Gelu => gelu(v),
+        Activation::GeluTanh => gelu_tanh(v),
+        Activation::Elu { alpha } => elu(v, alpha),
     }
 }
 

@@ -52,7 +52,7 @@ pub fn run(
                             }
                             Residual::Output => Some(y[at]),
                         };
-                        y[at] = numerics::finish(acc, residual, epilogue.activation);
+                        y[at] = numerics::finish(acc, residual, epilogue.activation_of(channel));
                     }
                 }
             }

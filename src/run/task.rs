@@ -1,10 +1,12 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
+use crate::activation::Activation;
 use crate::element::Element;
-use crate::epilogue::{Activation, Epilogue, Residual};
+use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
+use crate::kernel::activate::{Activate, Parameter};
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
@@ -24,6 +26,9 @@ pub(crate) struct Task<'a> {
     /// Or null.
     residual: *const Element,
     activation: Activation,
+    /// What applies the activation, if the kernel does not.
+    pass: Option<Activate>,
+    parameter: Parameter,
     output: *mut Element,
 }
 
@@ -80,6 +85,8 @@ impl<'a> Task<'a> {
                 Residual::Output => output.cast_const(),
             },
             activation: epilogue.activation,
+            pass: epilogue.pass,
+            parameter: epilogue.parameter(),
             output,
         }
     }
@@ -142,6 +149,11 @@ impl<'a> Task<'a> {
                 simplest, self.isa, self.input, weights, self.bias, outputs, part, scratch,
             );
             (plan.entry)(&call, &plan.schedule);
+        }
+        if let Some(pass) = self.pass {
+            // SAFETY: as above; the kernel has written the part, and `Task::check` has counted the
+            // parameters.
+            unsafe { pass(simplest, self.isa, &self.parameter, self.output, part) };
         }
         Ok(())
     }
