@@ -28,7 +28,7 @@ use crate::problem::arithmetic::divide;
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
 use crate::simd::enter::enter;
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, MOST_LANES, Simd};
 use core::marker::PhantomData;
 use core::ops::Range;
 
@@ -54,13 +54,13 @@ pub(crate) enum Parameter {
 #[inline(always)]
 pub(crate) const fn pass_of(activation: Activation) -> Option<Activate> {
     match activation {
-        Activation::HardSigmoid => Some(pass::<HardSigmoid>),
-        Activation::Sigmoid => Some(pass::<Sigmoid>),
-        Activation::Silu => Some(pass::<Silu>),
-        Activation::Tanh => Some(pass::<Tanh>),
-        Activation::Gelu => Some(pass::<Gelu>),
-        Activation::GeluTanh => Some(pass::<GeluTanh>),
-        Activation::Elu { .. } => Some(pass::<Elu>),
+        Activation::HardSigmoid => Some(passes::hard_sigmoid),
+        Activation::Sigmoid => Some(passes::sigmoid),
+        Activation::Silu => Some(passes::silu),
+        Activation::Tanh => Some(passes::tanh),
+        Activation::Gelu => Some(passes::gelu),
+        Activation::GeluTanh => Some(passes::gelu_tanh),
+        Activation::Elu { .. } => Some(passes::elu),
         Activation::None
         | Activation::Relu
         | Activation::Clamp { .. }
@@ -70,10 +70,48 @@ pub(crate) const fn pass_of(activation: Activation) -> Option<Activate> {
 }
 
 /// The pass of PReLU with a slope for each channel.
-pub(crate) const PRELU: Activate = pass::<Prelu>;
+pub(crate) const PRELU: Activate = passes::prelu;
+
+/// Not generic, so that they are compiled with this crate and not with the one that names them, which
+/// may be one that is not optimised.
+macro_rules! passes {
+    ($($name:ident, $function:ident;)*) => {
+        mod passes {
+            $(
+                /// # Safety
+                /// As of [`super::Activate`].
+                #[inline(never)]
+                pub unsafe fn $name(
+                    problem: &super::Problem,
+                    isa: super::Isa,
+                    parameter: &super::Parameter,
+                    output: *mut super::Element,
+                    part: &super::Part,
+                ) {
+                    // SAFETY: as the caller's.
+                    unsafe {
+                        super::pass::<super::$function>(problem, isa, parameter, output, part);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+passes! {
+    hard_sigmoid, HardSigmoid;
+    sigmoid, Sigmoid;
+    silu, Silu;
+    tanh, Tanh;
+    gelu, Gelu;
+    gelu_tanh, GeluTanh;
+    elu, Elu;
+    prelu, Prelu;
+}
 
 /// # Safety
 /// As of [`Activate`].
+#[inline(always)]
 unsafe fn pass<F: Function>(
     problem: &Problem,
     isa: Isa,
@@ -154,30 +192,33 @@ impl Runs {
 impl<F: Function> Pass<'_, F> {
     #[inline(always)]
     fn apply<S: Simd>(&self, simd: S, runs: &Runs) {
+        let parameter = self.parameter;
+        let step = runs.lane_step;
         let mut run = 0;
         while run < runs.count {
             let start = self.output.wrapping_add(runs.first + run * runs.step);
-            let mut parameter = simd.splat(match self.parameter {
-                Parameter::Same(value) => value,
-                // SAFETY: the channel is one of the part.
-                Parameter::OfChannels(values) if runs.of_a_channel => unsafe {
-                    *values.wrapping_add(runs.channel + run)
-                },
-                Parameter::OfChannels(_) => 0.0,
-            });
             let mut at = 0;
-            while at < runs.len {
-                let count = S::LANES.min(runs.len - at);
-                if F::PER_CHANNEL
-                    && !runs.of_a_channel
-                    && let Parameter::OfChannels(values) = self.parameter
-                {
-                    // SAFETY: the channels are some of the part.
-                    parameter =
-                        unsafe { simd.load_first(values.wrapping_add(runs.channel + at), count) };
+            // The usual case, from memory to memory.
+            while (step == 1 || S::LANES == 1) && at + S::LANES <= runs.len {
+                let p = start.wrapping_add(at * step);
+                // SAFETY: the caller vouches for the elements of the part, these among them, and for
+                // parameters of its channels.
+                unsafe {
+                    let parameter = parameter.at::<S, F>(simd, runs, run, at, S::LANES);
+                    simd.store(p, simd.canonical(F::of(simd, simd.load(p), parameter)));
                 }
-                // SAFETY: these elements are some of the part, which the caller vouches for.
-                unsafe { vector::<S, F>(simd, start, at, runs.lane_step, count, parameter) };
+                at += S::LANES;
+            }
+            // What is left of a vector, or all of a run with gaps.
+            while S::LANES > 1 && at < runs.len {
+                let count = S::LANES.min(runs.len - at);
+                let p = start.wrapping_add(at * step);
+                // SAFETY: as above.
+                unsafe {
+                    let parameter = parameter.at::<S, F>(simd, runs, run, at, count);
+                    let v = load_lanes(simd, p, step, count);
+                    store_lanes(simd, p, step, count, simd.canonical(F::of(simd, v, parameter)));
+                }
                 at += S::LANES;
             }
             run += 1;
@@ -185,35 +226,69 @@ impl<F: Function> Pass<'_, F> {
     }
 }
 
-/// Applies the function to `count` elements from element `at` of a run on.
+impl Parameter {
+    /// Of `count` elements of a run, from element `at` on.
+    ///
+    /// # Safety
+    /// If there is one for each channel, those of the runs can be read.
+    #[inline(always)]
+    unsafe fn at<S: Simd, F: Function>(
+        self,
+        simd: S,
+        runs: &Runs,
+        run: usize,
+        at: usize,
+        count: usize,
+    ) -> S::V {
+        match self {
+            Parameter::Same(value) => simd.splat(value),
+            // SAFETY: the caller vouches for these channels.
+            Parameter::OfChannels(values) if F::PER_CHANNEL => unsafe {
+                let values = values.wrapping_add(runs.channel);
+                if runs.of_a_channel {
+                    simd.splat(*values.wrapping_add(run))
+                } else if count == S::LANES {
+                    simd.load(values.wrapping_add(at))
+                } else {
+                    simd.load_first(values.wrapping_add(at), count)
+                }
+            },
+            Parameter::OfChannels(_) => simd.splat(0.0),
+        }
+    }
+}
+
+/// `count` elements that are `step` apart.
 ///
 /// # Safety
-/// They can be read and written.
+/// They can be read.
 #[inline(always)]
-unsafe fn vector<S: Simd, F: Function>(
-    simd: S,
-    start: *mut Element,
-    at: usize,
-    step: usize,
-    count: usize,
-    parameter: S::V,
-) {
-    let p = start.wrapping_add(at * step);
-    // SAFETY: the caller vouches for the elements.
+unsafe fn load_lanes<S: Simd>(simd: S, p: *const Element, step: usize, count: usize) -> S::V {
+    // SAFETY: as the caller's.
     unsafe {
-        if step == 1 && count == S::LANES {
-            simd.store(p, simd.canonical(F::of(simd, simd.load(p), parameter)));
-        } else if step == 1 {
-            let v = simd.load_first(p, count);
-            simd.store_first(p, simd.canonical(F::of(simd, v, parameter)), count);
+        if step == 1 {
+            simd.load_first(p, count)
         } else {
-            let v = simd.load_strided(p, step as isize, 0, count);
-            let v = simd.canonical(F::of(simd, v, parameter));
-            let mut lanes = [0.0; crate::simd::MOST_LANES];
-            simd.store(lanes.as_mut_ptr(), v);
-            for (lane, value) in lanes.iter().enumerate().take(count) {
-                *p.wrapping_add(lane * step) = *value;
-            }
+            simd.load_strided(p, step as isize, 0, count)
+        }
+    }
+}
+
+/// The reverse.
+///
+/// # Safety
+/// They can be written.
+#[inline(always)]
+unsafe fn store_lanes<S: Simd>(simd: S, p: *mut Element, step: usize, count: usize, v: S::V) {
+    // SAFETY: the caller vouches for the elements; `lanes` holds a vector.
+    unsafe {
+        if step == 1 {
+            return simd.store_first(p, v, count);
+        }
+        let mut lanes = [0.0; MOST_LANES];
+        simd.store(lanes.as_mut_ptr(), v);
+        for (lane, value) in lanes.iter().enumerate().take(count) {
+            *p.wrapping_add(lane * step) = *value;
         }
     }
 }

@@ -4,8 +4,8 @@
 #[cfg(doc)]
 use crate::numerics;
 use crate::numerics::functions::{
-    EXPONENTIAL, GELU_TANH, LARGEST_LOGIT, LARGEST_WITH_ONE, LEAST_LOGIT, LN_2, LOG2_E, SCALE,
-    SCALE_EXPONENT, TAIL, WHOLE,
+    EXPONENTIAL, GELU_TANH, LARGEST_LOGIT, LARGEST_SIZE, LARGEST_WITH_ONE, LEAST_LOGIT,
+    LEAST_LOGIT_OF_GELU, LN_2, LOG2_E, SCALE, SCALE_EXPONENT, TAIL, WHOLE,
 };
 use crate::simd::Simd;
 
@@ -48,7 +48,7 @@ impl Function for Sigmoid {
     /// [`numerics::sigmoid`].
     #[inline(always)]
     fn of<S: Simd>(simd: S, v: S::V, _: S::V) -> S::V {
-        gated(simd, simd.splat(1.0), v)
+        gated(simd, simd.splat(1.0), v, LEAST_LOGIT)
     }
 }
 
@@ -58,7 +58,7 @@ impl Function for Silu {
     /// [`numerics::silu`].
     #[inline(always)]
     fn of<S: Simd>(simd: S, v: S::V, _: S::V) -> S::V {
-        gated(simd, v, v)
+        gated(simd, v, v, LEAST_LOGIT)
     }
 }
 
@@ -100,15 +100,14 @@ impl Function for Gelu {
     #[inline(always)]
     fn of<S: Simd>(simd: S, v: S::V, _: S::V) -> S::V {
         let size = simd.larger(v, simd.negative(v));
-        let size = simd.smaller(simd.splat(16.0), size);
+        let size = simd.smaller(simd.splat(LARGEST_SIZE), size);
         let y = simd.mul(size, simd.splat(0.5));
         let y = simd.mul(y, size);
-        let (power, rest) = exponential(simd, y, SCALE_EXPONENT);
+        let (power, rest) = exponential(simd, y, 0.0);
         let growth = simd.fma(power, rest, power);
         let p = polynomial(simd, size, &TAIL.0);
         let q = polynomial(simd, size, &TAIL.1);
         let below = simd.div(p, simd.mul(q, growth));
-        let below = simd.mul(below, simd.splat(SCALE));
         let above = simd.add(simd.splat(1.0), simd.negative(below));
         simd.mul(v, simd.select_less(v, simd.splat(0.0), below, above))
     }
@@ -122,7 +121,7 @@ impl Function for GeluTanh {
     fn of<S: Simd>(simd: S, v: S::V, _: S::V) -> S::V {
         let square = simd.mul(v, v);
         let factor = polynomial(simd, square, &GELU_TANH);
-        gated(simd, v, simd.mul(v, factor))
+        gated(simd, v, simd.mul(v, factor), LEAST_LOGIT_OF_GELU)
     }
 }
 
@@ -153,15 +152,16 @@ fn polynomial<S: Simd, const TERMS: usize>(simd: S, x: S::V, factors: &[f32; TER
 
 /// [`numerics::gated`].
 #[inline(always)]
-fn gated<S: Simd>(simd: S, v: S::V, logit: S::V) -> S::V {
-    let (power, rest) = exponential(simd, simd.negative(logit), SCALE_EXPONENT);
+fn gated<S: Simd>(simd: S, v: S::V, logit: S::V, least: f32) -> S::V {
+    let y = simd.larger(simd.splat(-LARGEST_LOGIT), simd.negative(logit));
+    let (power, rest) = exponential(simd, y, SCALE_EXPONENT);
     let with_one = simd.smaller(power, simd.splat(LARGEST_WITH_ONE));
     let near_one = simd.add(with_one, simd.splat(SCALE));
     let beyond = simd.add(power, simd.negative(with_one));
     let sum = simd.fma(power, rest, near_one);
     let sum = simd.add(sum, beyond);
     let infinity = simd.splat(f32::INFINITY);
-    let sum = simd.select_less(logit, simd.splat(LEAST_LOGIT), infinity, sum);
+    let sum = simd.select_less(logit, simd.splat(least), infinity, sum);
     let quotient = simd.div(v, sum);
     let quotient = simd.mul(quotient, simd.splat(SCALE));
     simd.select_less(simd.splat(LARGEST_LOGIT), logit, v, quotient)

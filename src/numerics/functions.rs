@@ -30,14 +30,19 @@ pub(crate) const SCALE: f32 = 5.421_010_9e-20; // 2^-64
 pub(crate) const SCALE_EXPONENT: f32 = -64.0;
 /// Up to `2^23` a power of two and 1 have an exact sum; this is `2^23`, scaled.
 pub(crate) const LARGEST_WITH_ONE: f32 = 4.547_473_5e-13; // 2^-41
-/// From here on a sigmoid is 1, by far.
+/// Above it a sigmoid is 1, by far.
 pub(crate) const LARGEST_LOGIT: f32 = 40.0;
-/// From here down a sigmoid, and that times its argument, is 0.
+/// Below it a sigmoid, and that times its argument, is 0.
 pub(crate) const LEAST_LOGIT: f32 = -110.0;
+/// Below it the tanh form of GELU is 0 before it becomes subnormal, which many machines are slow at.
+pub(crate) const LEAST_LOGIT_OF_GELU: f32 = -80.0;
 
 /// `2 * sqrt(2 / pi)` times 0.044715, and times 1.
 pub(crate) const GELU_TANH: [f32; 2] = [0.071_354_814, 1.595_769_2];
 
+/// Here the denominator of a tail is infinite, and the tail 0; further out the power of its
+/// exponential would be none.
+pub(crate) const LARGEST_SIZE: f32 = 13.2;
 /// `exp(a^2 / 2)` times the probability that a normal variable is below `-a`, for `a` up to 14: a
 /// numerator and a denominator, from their highest powers down. The relative error of the quotient
 /// is below `2^-26`.
@@ -88,40 +93,43 @@ pub fn exponential(y: f32, exponent: f32) -> (f32, f32) {
     (low_bits_as_exponent(shifted), rest)
 }
 
-/// `v * sigmoid(logit)`, that is `v / (1 + exp(-logit))`.
+/// `v * sigmoid(logit)`, that is `v / (1 + exp(-logit))`; where `logit < least`, `v` divided by
+/// infinity.
 ///
 /// The sum `1 + power * (1 + rest)` is rounded once where `1 + power` is exact; beyond, `2^23` of the
 /// power stays with the 1, so that it is not lost.
 #[inline]
-pub fn gated(v: f32, logit: f32) -> f32 {
-    let (power, rest) = exponential(-logit, SCALE_EXPONENT);
+pub fn gated(v: f32, logit: f32, least: f32) -> f32 {
+    let y = -logit;
+    let y = if -LARGEST_LOGIT > y { -LARGEST_LOGIT } else { y };
+    let (power, rest) = exponential(y, SCALE_EXPONENT);
     let with_one = if power < LARGEST_WITH_ONE { power } else { LARGEST_WITH_ONE };
     let near_one = with_one + SCALE; // exact
     let beyond = power - with_one;
     let sum = fma(power, rest, near_one);
     let sum = sum + beyond;
-    let sum = if logit < LEAST_LOGIT { f32::INFINITY } else { sum };
+    let sum = if logit < least { f32::INFINITY } else { sum };
     let quotient = v / sum;
     let quotient = quotient * SCALE;
     if LARGEST_LOGIT < logit { v } else { quotient }
 }
 
-/// `1 / (1 + exp(-v))` as [`gated`]`(1, v)`, which is what is computed, within 2 ulp; 0 at negative
+/// `1 / (1 + exp(-v))` as [`gated`]`(1, v, -110)`, which is what is computed, within 2 ulp; 0 at negative
 /// infinity.
 ///
 /// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.Sigmoid.html>.
 #[inline]
 pub fn sigmoid(v: f32) -> f32 {
-    gated(1.0, v)
+    gated(1.0, v, LEAST_LOGIT)
 }
 
-/// `v / (1 + exp(-v))` as [`gated`]`(v, v)`, within 2 ulp. At negative infinity NaN, as PyTorch's,
+/// `v / (1 + exp(-v))` as [`gated`]`(v, v, -110)`, within 2 ulp. At negative infinity NaN, as PyTorch's,
 /// being infinity divided by infinity; so is [`hard-swish`](crate::Activation::HardSwish) there.
 ///
 /// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.SiLU.html>.
 #[inline]
 pub fn silu(v: f32) -> f32 {
-    gated(v, v)
+    gated(v, v, LEAST_LOGIT)
 }
 
 /// The hyperbolic tangent, within 2 ulp, as `(exp(-2|v|) - 1) / (exp(-2|v|) + 1)` with the sign of
@@ -160,10 +168,10 @@ pub fn elu(v: f32, alpha: f32) -> f32 {
 #[inline]
 pub fn gelu(v: f32) -> f32 {
     let size = if v > -v { v } else { -v };
-    let size = if 16.0 < size { 16.0 } else { size };
+    let size = if LARGEST_SIZE < size { LARGEST_SIZE } else { size };
     let y = size * 0.5;
     let y = y * size;
-    let (power, rest) = exponential(y, SCALE_EXPONENT);
+    let (power, rest) = exponential(y, 0.0);
     let growth = fma(power, rest, power);
     let ([p4, p3, p2, p1, p0], [q5, q4, q3, q2, q1, q0]) = TAIL;
     let p = fma(p4, size, p3);
@@ -175,14 +183,13 @@ pub fn gelu(v: f32) -> f32 {
     let q = fma(q, size, q2);
     let q = fma(q, size, q1);
     let q = fma(q, size, q0);
-    let below = p / (q * growth);
-    let below = below * SCALE; // the probability of less than -|v|
+    let below = p / (q * growth); // the probability of less than -|v|
     let above = 1.0 - below;
     v * if v < 0.0 { below } else { above }
 }
 
 /// `v * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v^3))) / 2`, as [`gated`] by twice the argument of
-/// the tangent; the error is at most 4 ulp of `v`. At negative infinity NaN, as PyTorch's.
+/// the tangent, and 0 where that is below -80; the error is at most 4 ulp of `v`. At negative infinity NaN, as PyTorch's.
 ///
 /// Source: `approximate='tanh'` of
 /// <https://docs.pytorch.org/docs/stable/generated/torch.nn.GELU.html>.
@@ -190,7 +197,7 @@ pub fn gelu(v: f32) -> f32 {
 pub fn gelu_tanh(v: f32) -> f32 {
     let square = v * v;
     let factor = fma(square, GELU_TANH[0], GELU_TANH[1]);
-    gated(v, v * factor)
+    gated(v, v * factor, LEAST_LOGIT_OF_GELU)
 }
 
 /// `clamp(v + 3, 0, 6) / 6`.
