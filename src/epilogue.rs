@@ -15,6 +15,46 @@ pub(crate) enum Residual<'a> {
     Output,
 }
 
+/// What is applied to outputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Function<'a> {
+    Activation(Activation),
+    /// PReLU with a slope for each channel.
+    Slopes(&'a [Element]),
+}
+
+impl Function<'_> {
+    /// What becomes of the outputs of a channel.
+    pub fn of_channel(&self, channel: usize) -> Activation {
+        match self {
+            Function::Activation(activation) => *activation,
+            Function::Slopes(slopes) => match slopes.get(channel) {
+                Some(slope) => Activation::LeakyRelu { slope: *slope },
+                None => Activation::None,
+            },
+        }
+    }
+
+    /// What kernels apply.
+    #[inline(always)]
+    pub fn fused(&self) -> Activation {
+        match self {
+            Function::Activation(activation) => *activation,
+            Function::Slopes(_) => Activation::None,
+        }
+    }
+
+    /// What its pass takes besides outputs.
+    #[inline(always)]
+    pub fn parameter(&self) -> Parameter {
+        match self {
+            Function::Slopes(slopes) => Parameter::OfChannels(slopes.as_ptr()),
+            Function::Activation(Activation::Elu { alpha }) => Parameter::Same(*alpha),
+            Function::Activation(_) => Parameter::Same(0.0),
+        }
+    }
+}
+
 /// Bias, residual and activation of one call, in the order of their application.
 ///
 /// ```
@@ -28,12 +68,9 @@ pub(crate) enum Residual<'a> {
 pub struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Residual<'a>,
-    /// Also if there is a pass for it; none if there are slopes.
-    pub(crate) activation: Activation,
-    /// What applies the activation after the kernel, if the kernel does not.
+    pub(crate) function: Function<'a>,
+    /// What applies the function after the kernel, if the kernel does not.
     pub(crate) pass: Option<Activate>,
-    /// Of PReLU, one for each channel.
-    slopes: Option<&'a [Element]>,
 }
 
 impl Default for Epilogue<'_> {
@@ -48,9 +85,8 @@ impl<'a> Epilogue<'a> {
         Epilogue {
             bias: None,
             residual: Residual::None,
-            activation: Activation::None,
+            function: Function::Activation(Activation::None),
             pass: None,
-            slopes: None,
         }
     }
 
@@ -79,7 +115,7 @@ impl<'a> Epilogue<'a> {
     /// among them when it runs contains all.
     #[inline(always)]
     pub const fn activation(self, activation: Activation) -> Self {
-        Epilogue { activation, pass: pass_of(activation), slopes: None, ..self }
+        Epilogue { function: Function::Activation(activation), pass: pass_of(activation), ..self }
     }
 
     /// [`Activation::Relu`].
@@ -126,12 +162,7 @@ impl<'a> Epilogue<'a> {
     pub const fn prelu(self, slopes: &'a [f32]) -> Self {
         match slopes {
             [slope] => self.leaky_relu(*slope),
-            _ => Epilogue {
-                activation: Activation::None,
-                pass: Some(PRELU),
-                slopes: Some(slopes),
-                ..self
-            },
+            _ => Epilogue { function: Function::Slopes(slopes), pass: Some(PRELU), ..self },
         }
     }
 
@@ -194,23 +225,6 @@ impl<'a> Epilogue<'a> {
         self.activation(Activation::Elu { alpha })
     }
 
-    /// What becomes of the outputs of a channel.
-    pub(crate) fn activation_of(&self, channel: usize) -> Activation {
-        match self.slopes.and_then(|slopes| slopes.get(channel)) {
-            Some(slope) => Activation::LeakyRelu { slope: *slope },
-            None => self.activation,
-        }
-    }
-
-    /// What the pass takes besides outputs.
-    pub(crate) fn parameter(&self) -> Parameter {
-        match (self.slopes, self.activation) {
-            (Some(slopes), _) => Parameter::OfChannels(slopes.as_ptr()),
-            (None, Activation::Elu { alpha }) => Parameter::Same(alpha),
-            _ => Parameter::Same(0.0),
-        }
-    }
-
     /// The slices are long enough, the bounds are in order, alpha is a number.
     pub(crate) fn check(&self, out_channels: usize, residual_len: usize) -> Result<(), Error> {
         if let Some(bias) = self.bias {
@@ -219,28 +233,29 @@ impl<'a> Epilogue<'a> {
         if let Residual::Slice(residual) = self.residual {
             Error::check_len(Field::Residual, residual_len, residual.len())?;
         }
-        if let Some(slopes) = self.slopes
-            && slopes.len() != out_channels
-        {
-            let expected = Expected::OneOr(out_channels);
-            return Err(Error::new(Field::Slopes, expected, Found::Count(slopes.len())));
-        }
-        if let Activation::Elu { alpha } = self.activation
-            && alpha.is_nan()
-        {
-            return Err(Error::new(Field::EluAlpha, Expected::NotNan, Found::Number(alpha)));
-        }
-        if let Activation::Clamp { lower, upper } = self.activation {
-            for (field, bound) in [(Field::ClampLower, lower), (Field::ClampUpper, upper)] {
-                if bound.is_nan() {
-                    return Err(Error::new(field, Expected::NotNan, Found::Number(bound)));
-                }
+        match self.function {
+            Function::Slopes(slopes) if slopes.len() != out_channels => {
+                let expected = Expected::OneOr(out_channels);
+                Err(Error::new(Field::Slopes, expected, Found::Count(slopes.len())))
             }
-            if lower > upper {
-                let expected = Expected::AtMostNumber(upper);
-                return Err(Error::new(Field::ClampLower, expected, Found::Number(lower)));
+            Function::Activation(Activation::Elu { alpha }) if alpha.is_nan() => {
+                Err(Error::new(Field::EluAlpha, Expected::NotNan, Found::Number(alpha)))
             }
+            Function::Activation(Activation::Clamp { lower, upper }) => check_bounds(lower, upper),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn check_bounds(lower: f32, upper: f32) -> Result<(), Error> {
+    for (field, bound) in [(Field::ClampLower, lower), (Field::ClampUpper, upper)] {
+        if bound.is_nan() {
+            return Err(Error::new(field, Expected::NotNan, Found::Number(bound)));
+        }
+    }
+    if lower > upper {
+        let expected = Expected::AtMostNumber(upper);
+        return Err(Error::new(Field::ClampLower, expected, Found::Number(lower)));
+    }
+    Ok(())
 }

@@ -52,7 +52,8 @@ pub fn run(
                             }
                             Residual::Output => Some(y[at]),
                         };
-                        y[at] = numerics::finish(acc, residual, epilogue.activation_of(channel));
+                        y[at] =
+                            numerics::finish(acc, residual, epilogue.function.of_channel(channel));
                     }
                 }
             }

@@ -37,7 +37,7 @@ use core::ops::Range;
 /// # Safety
 /// The machine has the instruction set; the part lies inside the output and was written, and nobody
 /// else accesses its elements meanwhile; a parameter for each channel is one for each of the output.
-pub(crate) type Activate = unsafe fn(&Problem, Isa, &Parameter, output: *mut Element, part: &Part);
+pub(crate) type Activate = unsafe fn(&Problem, Isa, Parameter, output: *mut Element, part: &Part);
 
 /// What a function takes besides the value.
 #[derive(Clone, Copy)]
@@ -84,7 +84,7 @@ macro_rules! passes {
                 pub unsafe fn $name(
                     problem: &super::Problem,
                     isa: super::Isa,
-                    parameter: &super::Parameter,
+                    parameter: super::Parameter,
                     output: *mut super::Element,
                     part: &super::Part,
                 ) {
@@ -115,13 +115,13 @@ passes! {
 unsafe fn pass<F: Function>(
     problem: &Problem,
     isa: Isa,
-    parameter: &Parameter,
+    parameter: Parameter,
     output: *mut Element,
     part: &Part,
 ) {
     let function = PhantomData::<F>;
     // SAFETY: the caller vouches for the instruction set.
-    unsafe { enter(isa, Pass { problem, parameter: *parameter, output, part, function }) }
+    unsafe { enter(isa, Pass { problem, parameter, output, part, function }) }
 }
 
 struct Pass<'a, F> {

@@ -1,12 +1,11 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
-use crate::activation::Activation;
 use crate::element::Element;
-use crate::epilogue::{Epilogue, Residual};
+use crate::epilogue::{Epilogue, Function, Residual};
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
-use crate::kernel::activate::{Activate, Parameter};
+use crate::kernel::activate::Activate;
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
@@ -25,10 +24,9 @@ pub(crate) struct Task<'a> {
     bias: *const Element,
     /// Or null.
     residual: *const Element,
-    activation: Activation,
-    /// What applies the activation, if the kernel does not.
+    function: Function<'a>,
+    /// What applies the function, if the kernel does not.
     pass: Option<Activate>,
-    parameter: Parameter,
     output: *mut Element,
 }
 
@@ -84,9 +82,8 @@ impl<'a> Task<'a> {
                 Residual::Slice(residual) => residual.as_ptr(),
                 Residual::Output => output.cast_const(),
             },
-            activation: epilogue.activation,
+            function: epilogue.function,
             pass: epilogue.pass,
-            parameter: epilogue.parameter(),
             output,
         }
     }
@@ -140,7 +137,7 @@ impl<'a> Task<'a> {
             unsafe { (apart.copy)(&plan.problem, &apart.strides, residual, self.output, &part) };
             residual = self.output.cast_const();
         }
-        let outputs = Outputs::new(&simplest.output, self.output, residual, self.activation);
+        let outputs = Outputs::new(&simplest.output, self.output, residual, self.function.fused());
         let (outputs, part) = (&outputs, &part);
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
@@ -153,7 +150,7 @@ impl<'a> Task<'a> {
         if let Some(pass) = self.pass {
             // SAFETY: as above; the kernel has written the part, and `Task::check` has counted the
             // parameters.
-            unsafe { pass(simplest, self.isa, &self.parameter, self.output, part) };
+            unsafe { pass(simplest, self.isa, self.function.parameter(), self.output, part) };
         }
         Ok(())
     }
