@@ -19,6 +19,14 @@
 //! padded tap the same as multiplying it by `+0.0`, for finite weights. Taps that lie inside the
 //! input are never skipped: infinity times zero is NaN here as elsewhere.
 //!
+//! Activations with an exponential are part of the promise: they are made of multiply-adds that round
+//! once and of exact steps, in the order in which [`exponential`], [`gated`], [`tanh`], [`elu`] and
+//! [`gelu`] write them down. So they are not those of any system's library, and the same everywhere.
+//! Of all `f32`, the largest error of a sigmoid, a SiLU, a hyperbolic tangent and an ELU is below
+//! 2 ulp of the exact value, subnormal ones included (an ulp there is `2^-149`), that of a GELU below
+//! 3 ulp of its argument. NaN stays NaN, and infinities become what they become in PyTorch: SiLU and
+//! GELU of negative infinity are NaN, as infinity times zero is.
+//!
 //! Outside the promise, though still memory safe: weights that are infinite or NaN, and a host
 //! that flushes subnormals or rounds in another direction than to nearest even.
 

@@ -109,12 +109,15 @@ fn canonical_form_before_a_function_changes_nothing() {
     }
 }
 
+fn config(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() }
+}
+
 /// Random layers: kernels, layouts, strides, residuals, tiles.
 #[test]
 fn every_place_of_an_output() {
     let paths = paths();
-    let count = share(1_500) as u32;
-    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    let config = config(share(1_500) as u32);
     let cases = vec(any::<u8>(), 160).prop_map(|bytes| {
         let mut choices = Choices::new(&bytes);
         let activation = choices.choose(&ALL);
@@ -131,8 +134,7 @@ fn every_place_of_an_output() {
 #[test]
 fn slopes_of_channels() {
     let paths = paths();
-    let count = share(700) as u32;
-    let config = Config { cases: count, failure_persistence: None, ..Config::default() };
+    let config = config(share(700) as u32);
     let cases = vec(any::<u8>(), 160).prop_map(|bytes| Case::of(&mut Choices::new(&bytes), 20_000));
     let result = TestRunner::new(config).run(&cases, |case| {
         let channels = case.layer.out_channels;
@@ -320,14 +322,15 @@ fn errors_are_small() {
     }
 }
 
-/// Every `f32` there is; takes some minutes for each function.
+/// Every `f32` there is. The largest errors are these: sigmoid 1.977, SiLU 1.961, tanh 1.981, ELU 0.943
+/// with alpha 1; of `x` GELU 2.769, its tanh form 1.538.
 #[test]
-#[ignore = "takes half an hour"]
+#[ignore = "takes ten minutes"]
 fn errors_are_small_everywhere() {
     for activation in &ALL[..9] {
         let mut largest = (0.0, 0.0);
         for piece in 0..1 << 14 {
-            let x: Vec<f32> = (piece << 18..).take(1 << 18).map(f32::from_bits).collect();
+            let x: Vec<f32> = (0..1 << 18).map(|low| f32::from_bits(piece << 18 | low)).collect();
             let y = copied(&x, Isa::detect(), Epilogue::new().activation(*activation));
             let found = worst(*activation, &x, &y);
             largest = if found.0 <= largest.0 { largest } else { found };
