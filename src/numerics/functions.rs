@@ -25,11 +25,11 @@ pub(crate) const EXPONENTIAL: [f32; 5] = [
 ];
 
 /// Sums of exponentials are scaled by this, lest they overflow where a quotient is still a number.
-pub(crate) const SCALE: f32 = 5.421_010_9e-20; // 2^-64
+pub(crate) const SCALE: f32 = 1.0 / 18_446_744_073_709_551_616.0; // 2^-64
 /// The logarithm of [`SCALE`].
 pub(crate) const SCALE_EXPONENT: f32 = -64.0;
 /// Up to `2^23` a power of two and 1 have an exact sum; this is `2^23`, scaled.
-pub(crate) const LARGEST_WITH_ONE: f32 = 4.547_473_5e-13; // 2^-41
+pub(crate) const LARGEST_WITH_ONE: f32 = 8_388_608.0 * SCALE;
 /// Above it a sigmoid is 1, by far.
 pub(crate) const LARGEST_LOGIT: f32 = 40.0;
 /// Below it a sigmoid, and that times its argument, is 0.
