@@ -1,40 +1,9 @@
 //! What happens to an output after its chain: bias, residual, activation.
 
+use crate::activation::Activation;
+use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
-
-/// The function applied to every output, elementwise, after bias and residual.
-///
-/// All of them propagate NaN, as PyTorch's do.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Activation {
-    /// `v`
-    None,
-    /// `0` where `v < 0`, otherwise `v` (`torch.nn.ReLU`).
-    Relu,
-    /// `lower` where `v < lower`, then `upper` where that exceeds `upper`
-    /// (`torch.nn.Hardtanh`; with 0 and 6 `torch.nn.ReLU6`).
-    Clamp {
-        /// The least value of an output; not NaN.
-        lower: f32,
-        /// The greatest value of an output; not NaN, at least `lower`.
-        upper: f32,
-    },
-    /// `v` where `v > 0`, otherwise `v * slope` (`torch.nn.LeakyReLU`).
-    LeakyRelu {
-        /// The factor of the values that are not positive.
-        slope: f32,
-    },
-    /// `v * clamp(v + 3, 0, 6) / 6` in this order (`torch.nn.Hardswish`).
-    HardSwish,
-}
-
-impl Activation {
-    /// `torch.nn.ReLU6`.
-    pub const RELU6: Activation = Activation::Clamp { lower: 0.0, upper: 6.0 };
-    /// `torch.nn.Hardtanh` with its usual bounds.
-    pub const HARD_TANH: Activation = Activation::Clamp { lower: -1.0, upper: 1.0 };
-}
+use crate::kernel::activate::{Activate, PRELU, Parameter, pass_of};
 
 /// Where the addend of the residual connection is read.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +13,46 @@ pub(crate) enum Residual<'a> {
     Slice(&'a [f32]),
     /// What the output holds before the call.
     Output,
+}
+
+/// What is applied to outputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Function<'a> {
+    Activation(Activation),
+    /// PReLU with a slope for each channel.
+    Slopes(&'a [Element]),
+}
+
+impl Function<'_> {
+    /// What becomes of the outputs of a channel.
+    pub fn of_channel(&self, channel: usize) -> Activation {
+        match self {
+            Function::Activation(activation) => *activation,
+            Function::Slopes(slopes) => match slopes.get(channel) {
+                Some(slope) => Activation::LeakyRelu { slope: *slope },
+                None => Activation::None,
+            },
+        }
+    }
+
+    /// What kernels apply.
+    #[inline(always)]
+    pub fn fused(&self) -> Activation {
+        match self {
+            Function::Activation(activation) => *activation,
+            Function::Slopes(_) => Activation::None,
+        }
+    }
+
+    /// What its pass takes besides outputs.
+    #[inline(always)]
+    pub fn parameter(&self) -> Parameter {
+        match self {
+            Function::Slopes(slopes) => Parameter::OfChannels(slopes.as_ptr()),
+            Function::Activation(Activation::Elu { alpha }) => Parameter::Same(*alpha),
+            Function::Activation(_) => Parameter::Same(0.0),
+        }
+    }
 }
 
 /// Bias, residual and activation of one call, in the order of their application.
@@ -59,7 +68,9 @@ pub(crate) enum Residual<'a> {
 pub struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Residual<'a>,
-    pub(crate) activation: Activation,
+    pub(crate) function: Function<'a>,
+    /// What applies the function after the kernel, if the kernel does not.
+    pub(crate) pass: Option<Activate>,
 }
 
 impl Default for Epilogue<'_> {
@@ -71,7 +82,12 @@ impl Default for Epilogue<'_> {
 impl<'a> Epilogue<'a> {
     /// No bias, no residual, no activation.
     pub const fn new() -> Self {
-        Epilogue { bias: None, residual: Residual::None, activation: Activation::None }
+        Epilogue {
+            bias: None,
+            residual: Residual::None,
+            function: Function::Activation(Activation::None),
+            pass: None,
+        }
     }
 
     /// One value per output channel, with which its chain begins. A slice shorter than
@@ -95,38 +111,121 @@ impl<'a> Epilogue<'a> {
         self
     }
 
-    /// Any [`Activation`].
-    pub const fn activation(mut self, activation: Activation) -> Self {
-        self.activation = activation;
-        self
+    /// Any [`Activation`]. A program that names one contains the code of that one; one that chooses
+    /// among them when it runs contains all.
+    #[inline(always)]
+    pub const fn activation(self, activation: Activation) -> Self {
+        Epilogue { function: Function::Activation(activation), pass: pass_of(activation), ..self }
     }
 
     /// [`Activation::Relu`].
+    #[inline(always)]
     pub const fn relu(self) -> Self {
         self.activation(Activation::Relu)
     }
 
     /// [`Activation::Clamp`] to 0 and 6.
+    #[inline(always)]
     pub const fn relu6(self) -> Self {
         self.clamp(0.0, 6.0)
     }
 
     /// [`Activation::Clamp`]. NaN bounds, and `lower > upper`, are errors of the call.
+    #[inline(always)]
     pub const fn clamp(self, lower: f32, upper: f32) -> Self {
         self.activation(Activation::Clamp { lower, upper })
     }
 
     /// [`Activation::LeakyRelu`].
+    #[inline(always)]
     pub const fn leaky_relu(self, slope: f32) -> Self {
         self.activation(Activation::LeakyRelu { slope })
     }
 
+    /// `v` where `v > 0`, otherwise `v * slope`, with one slope for all channels or one for each.
+    /// Slopes that are neither 1 nor `out_channels` are an error of the call.
+    ///
+    /// Source: <https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html>.
+    ///
+    /// ```
+    /// use tapwise::{Conv2d, Epilogue, Layout};
+    /// let plan = Conv2d::new(1, 2, [1, 1]).plan(Layout::Nhwc, 1, [1, 1])?;
+    /// let mut packed = vec![0.0; plan.packed_len()];
+    /// let weights = plan.pack(&[1.0, 1.0], &mut packed)?;
+    /// let mut y = [0.0; 2];
+    /// let epilogue = Epilogue::new().prelu(&[0.25, 0.5]);
+    /// plan.run(&[-8.0], weights, epilogue, &mut vec![0.0; plan.scratch_len()], &mut y)?;
+    /// assert_eq!(y, [-2.0, -4.0]);
+    /// # Ok::<(), tapwise::Error>(())
+    /// ```
+    #[inline(always)]
+    pub const fn prelu(self, slopes: &'a [f32]) -> Self {
+        match slopes {
+            [slope] => self.leaky_relu(*slope),
+            _ => Epilogue { function: Function::Slopes(slopes), pass: Some(PRELU), ..self },
+        }
+    }
+
     /// [`Activation::HardSwish`].
+    #[inline(always)]
     pub const fn hard_swish(self) -> Self {
         self.activation(Activation::HardSwish)
     }
 
-    /// The slices are long enough and the bounds are in order.
+    /// [`Activation::HardSigmoid`].
+    #[inline(always)]
+    pub const fn hard_sigmoid(self) -> Self {
+        self.activation(Activation::HardSigmoid)
+    }
+
+    /// [`Activation::Sigmoid`].
+    #[inline(always)]
+    pub const fn sigmoid(self) -> Self {
+        self.activation(Activation::Sigmoid)
+    }
+
+    /// [`Activation::Silu`].
+    ///
+    /// ```
+    /// use tapwise::{Conv2d, Epilogue, Layout};
+    /// let plan = Conv2d::new(1, 1, [1, 1]).plan(Layout::Nhwc, 1, [1, 3])?;
+    /// let mut packed = vec![0.0; plan.packed_len()];
+    /// let weights = plan.pack(&[1.0], &mut packed)?;
+    /// let (mut scratch, mut y) = (vec![0.0; plan.scratch_len()], [0.0; 3]);
+    /// plan.run(&[-1.0, 0.0, 1.0], weights, Epilogue::new().silu(), &mut scratch, &mut y)?;
+    /// assert_eq!(y, [-0.26894143, 0.0, 0.7310586]); // on every machine
+    /// # Ok::<(), tapwise::Error>(())
+    /// ```
+    #[inline(always)]
+    pub const fn silu(self) -> Self {
+        self.activation(Activation::Silu)
+    }
+
+    /// [`Activation::Tanh`].
+    #[inline(always)]
+    pub const fn tanh(self) -> Self {
+        self.activation(Activation::Tanh)
+    }
+
+    /// [`Activation::Gelu`].
+    #[inline(always)]
+    pub const fn gelu(self) -> Self {
+        self.activation(Activation::Gelu)
+    }
+
+    /// [`Activation::GeluTanh`].
+    #[inline(always)]
+    pub const fn gelu_tanh(self) -> Self {
+        self.activation(Activation::GeluTanh)
+    }
+
+    /// [`Activation::Elu`]. An `alpha` that is NaN is an error of the call.
+    #[inline(always)]
+    pub const fn elu(self, alpha: f32) -> Self {
+        self.activation(Activation::Elu { alpha })
+    }
+
+    /// The slices are long enough, the bounds are in order, alpha is a number.
     pub(crate) fn check(&self, out_channels: usize, residual_len: usize) -> Result<(), Error> {
         if let Some(bias) = self.bias {
             Error::check_len(Field::Bias, out_channels, bias.len())?;
@@ -134,17 +233,29 @@ impl<'a> Epilogue<'a> {
         if let Residual::Slice(residual) = self.residual {
             Error::check_len(Field::Residual, residual_len, residual.len())?;
         }
-        if let Activation::Clamp { lower, upper } = self.activation {
-            for (field, bound) in [(Field::ClampLower, lower), (Field::ClampUpper, upper)] {
-                if bound.is_nan() {
-                    return Err(Error::new(field, Expected::NotNan, Found::Number(bound)));
-                }
+        match self.function {
+            Function::Slopes(slopes) if slopes.len() != out_channels => {
+                let expected = Expected::OneOr(out_channels);
+                Err(Error::new(Field::Slopes, expected, Found::Count(slopes.len())))
             }
-            if lower > upper {
-                let expected = Expected::AtMostNumber(upper);
-                return Err(Error::new(Field::ClampLower, expected, Found::Number(lower)));
+            Function::Activation(Activation::Elu { alpha }) if alpha.is_nan() => {
+                Err(Error::new(Field::EluAlpha, Expected::NotNan, Found::Number(alpha)))
             }
+            Function::Activation(Activation::Clamp { lower, upper }) => check_bounds(lower, upper),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn check_bounds(lower: f32, upper: f32) -> Result<(), Error> {
+    for (field, bound) in [(Field::ClampLower, lower), (Field::ClampUpper, upper)] {
+        if bound.is_nan() {
+            return Err(Error::new(field, Expected::NotNan, Found::Number(bound)));
+        }
+    }
+    if lower > upper {
+        let expected = Expected::AtMostNumber(upper);
+        return Err(Error::new(Field::ClampLower, expected, Found::Number(lower)));
+    }
+    Ok(())
 }

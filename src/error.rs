@@ -107,6 +107,10 @@ pub enum Field {
     ClampLower,
     /// The upper bound of a clamp.
     ClampUpper,
+    /// The slice of the slopes of a PReLU.
+    Slopes,
+    /// The alpha of an ELU.
+    EluAlpha,
     /// The instruction set that was asked for.
     Isa,
     /// The kernel that was asked for.
@@ -134,6 +138,8 @@ pub enum Expected {
     AtMost(usize),
     /// Just this.
     Exactly(usize),
+    /// 1 or this.
+    OneOr(usize),
     /// A divisor of this number of channels.
     DivisorOf(usize),
     /// A multiple of this number of taps, at least one.
@@ -276,6 +282,8 @@ impl Field {
             Field::Scratch => "length of the scratch memory",
             Field::ClampLower => "lower bound of the clamp",
             Field::ClampUpper => "upper bound of the clamp",
+            Field::Slopes => "length of the slopes",
+            Field::EluAlpha => "alpha of the ELU",
             Field::Isa => "instruction set",
             Field::ForcedKernel => "kernel asked for",
         }
@@ -314,6 +322,7 @@ impl fmt::Display for Expected {
             Expected::AtLeast(least) => write!(f, "at least {least}"),
             Expected::AtMost(most) => write!(f, "at most {most}"),
             Expected::Exactly(value) => write!(f, "{value}"),
+            Expected::OneOr(value) => write!(f, "1 or {value}"),
             Expected::DivisorOf(channels) => write!(f, "a divisor of {channels}"),
             Expected::MultipleOf(taps) => write!(f, "a multiple of {taps}"),
             Expected::NotNan => f.write_str("a number"),

@@ -4,6 +4,7 @@
 //! loops and an output into parts, and what scratch memory it needs; the file beside the folder tells
 //! its story and walks over the pixels; the rest are its loops.
 
+pub(crate) mod activate;
 pub(crate) mod bias;
 pub(crate) mod bodies;
 mod caches;
@@ -12,6 +13,7 @@ mod channels;
 mod dense;
 pub(crate) mod finish;
 mod fit;
+mod functions;
 pub(crate) mod part;
 mod pixels;
 mod planes;

@@ -33,6 +33,7 @@
 #[cfg(all(target_arch = "x86", not(target_feature = "sse2")))]
 compile_error!("x86 without SSE2 rounds twice: enable the target feature sse2");
 
+mod activation;
 mod compute;
 mod element;
 mod epilogue;
@@ -54,7 +55,8 @@ mod simd;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use epilogue::{Activation, Epilogue};
+pub use activation::Activation;
+pub use epilogue::Epilogue;
 pub use error::{Error, Expected, Field, Found, StrideOf};
 #[doc(hidden)]
 pub use isa::Features;

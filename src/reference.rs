@@ -80,7 +80,8 @@ fn outputs(
                             }
                             Residual::Output => Some(y[at]),
                         };
-                        y[at] = numerics::finish(acc, residual, epilogue.activation);
+                        y[at] =
+                            numerics::finish(acc, residual, epilogue.function.of_channel(channel));
                     }
                 }
             }

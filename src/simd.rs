@@ -114,6 +114,8 @@ pub(crate) trait Simd: Copy {
     fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// [`crate::numerics::canonical`].
     fn canonical(self, v: Self::V) -> Self::V;
+    /// [`crate::numerics::low_bits_as_exponent`].
+    fn low_bits_as_exponent(self, v: Self::V) -> Self::V;
     /// `v` where `mask` is all ones, `+0.0` where it is zero.
     fn keep(self, v: Self::V, mask: u32) -> Self::V;
 
@@ -127,6 +129,12 @@ pub(crate) trait Simd: Copy {
     fn interleaved(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The first `LANES` rows become columns.
     fn transpose(self, rows: &mut [Self::V; MOST_LANES]);
+
+    /// `-v`, but for the sign of a NaN.
+    #[inline(always)]
+    fn negative(self, v: Self::V) -> Self::V {
+        self.mul(v, self.splat(-1.0))
+    }
 
     /// `value` in every lane where `mask` is all ones, `+0.0` where it is zero.
     #[inline(always)]

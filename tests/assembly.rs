@@ -90,6 +90,37 @@ fn sums_stay_in_registers() {
     assert!(faults.is_empty(), "{} faults\n{}", faults.len(), faults.join("\n"));
 }
 
+/// The passes of activations with an exponential: whole vectors go from memory to memory, and what is
+/// computed on the way stays in registers.
+#[test]
+fn passes_stay_in_registers() {
+    let Ok(path) = std::env::var("TAPWISE_ASSEMBLY") else {
+        return support::say("SKIPPED: no listing in TAPWISE_ASSEMBLY (.ci/assembly makes one)");
+    };
+    let text = std::fs::read_to_string(path).unwrap();
+    let functions = listing::functions(&text);
+    let is_spill = |text: &str| text.starts_with("vmov") && text.ends_with("(%rsp)");
+    for isa in [Isa::Avx2, Isa::Avx512] {
+        let entry = format!("enter_{}", isa.name());
+        for name in ["Sigmoid", "Silu", "Tanh", "Elu", "Gelu", "GeluTanh"] {
+            let pass = format!("9functions{}{name}E", name.len());
+            let of_pass = |function: &&Function| {
+                function.symbol.contains(&entry) && function.symbol.contains(&pass)
+            };
+            let function = functions.iter().find(of_pass).expect("a pass in the listing");
+            assert_eq!(function.callees().count(), 0, "{name}: calls");
+            // A reduction of two, a polynomial of four, one at the end, at least.
+            let loops = function.innermost_loops_with(Function::is_multiply_add);
+            let whole = |body: &&Loop| {
+                body.count(Function::is_multiply_add) >= 7 && body.count(is_spill) == 0
+            };
+            let body = loops.iter().find(whole);
+            let body = body.unwrap_or_else(|| panic!("{} {name}: spilled", isa.name()));
+            eprintln!("{:<7} {name}: {} instructions", isa.name(), body.count(|_| true));
+        }
+    }
+}
+
 /// Writes the loops on NEON for `.ci/mca`: what they are, their multiply-adds, and the name of their
 /// function as a regular expression.
 #[test]

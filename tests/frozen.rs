@@ -5,7 +5,7 @@ mod support;
 
 use support::{Layer, POISON, assert_same_bits, bits, fill, from_layout, paths, to_layout};
 use tapwise::numerics::CANONICAL_NAN;
-use tapwise::{CHANNEL_BLOCK, Epilogue, Layout, Weights, reference};
+use tapwise::{Activation, CHANNEL_BLOCK, Epilogue, Layout, Weights, numerics, reference};
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
 
@@ -255,4 +255,127 @@ fn the_one_zero() {
 #[test]
 fn the_channel_block() {
     assert_eq!(CHANNEL_BLOCK, 16);
+}
+
+/// Values in the bits of which are, in this order, hard-sigmoid, sigmoid, SiLU, tanh, GELU, its tanh
+/// form and ELU with alpha 1.5.
+const FUNCTIONS: [(f32, [u32; 7]); 20] = [
+    (
+        -100.0,
+        [0x0000_0000, 0x0000_001b, 0x8000_0a5f, 0xbf80_0000, 0x0000_0000, 0x0000_0000, 0xbfc0_0000],
+    ),
+    (
+        -88.5,
+        [0x0000_0000, 0x0027_fce2, 0x82dd_2ec2, 0xbf80_0000, 0x0000_0000, 0x0000_0000, 0xbfc0_0000],
+    ),
+    (
+        -20.25,
+        [0x0000_0000, 0x30dc_9ef2, 0xb30b_9c95, 0xbf80_0000, 0x0000_0000, 0x0000_0000, 0xbfc0_0000],
+    ),
+    (
+        -16.75,
+        [0x0000_0000, 0x3364_4fad, 0xb56f_036a, 0xbf80_0000, 0x0000_0000, 0x0000_0000, 0xbfbf_ffff],
+    ),
+    (
+        -9.5,
+        [0x0000_0000, 0x389c_f6c3, 0xba3a_6508, 0xbf80_0000, 0x9e3c_52f2, 0x8a0a_b720, 0xbfbf_fc52],
+    ),
+    (
+        -5.5,
+        [0x0000_0000, 0x3b85_5eca, 0xbcb7_6256, 0xbf7f_fdd0, 0xb3e0_49ea, 0xb1cb_ac10, 0xbfbf_3720],
+    ),
+    (
+        -2.75,
+        [0x3d2a_aaab, 0x3d76_1d6c, 0xbe29_343a, 0xbf7d_ea85, 0xbc06_4197, 0xbbfd_1269, 0xbfb3_b9d1],
+    ),
+    (
+        -1.0,
+        [0x3eaa_aaab, 0x3e89_b2b1, 0xbe89_b2b1, 0xbf42_f7d5, 0xbe22_7686, 0xbe22_9e90, 0xbf72_bbfa],
+    ),
+    (
+        -0.375,
+        [0x3ee0_0000, 0x3ed0_8e01, 0xbe1c_6a81, 0xbeb7_7a9e, 0xbe07_deed, 0xbe07_e079, 0xbef0_296d],
+    ),
+    (
+        -1e-5,
+        [0x3eff_ffc8, 0x3eff_ffac, 0xb6a7_c575, 0xb727_c5ac, 0xb6a7_c554, 0xb6a7_c554, 0xb77b_a830],
+    ),
+    (
+        1e-10,
+        [0x3f00_0000, 0x3f00_0000, 0x2e5b_e6ff, 0x2edb_e6ff, 0x2e5b_e6ff, 0x2e5b_e6ff, 0x2edb_e6ff],
+    ),
+    (
+        0.125,
+        [0x3f05_5555, 0x3f07_fd56, 0x3d87_fd56, 0x3dfe_acca, 0x3d8c_bba6, 0x3d8c_bb9a, 0x3e00_0000],
+    ),
+    (
+        0.7,
+        [0x3f1d_ddde, 0x3f2b_0e5a, 0x3eef_7a7e, 0x3f1a_b7d9, 0x3f07_d712, 0x3f07_d372, 0x3f33_3333],
+    ),
+    (
+        1.0,
+        [0x3f2a_aaab, 0x3f3b_26a8, 0x3f3b_26a8, 0x3f42_f7d5, 0x3f57_625e, 0x3f57_585c, 0x3f80_0000],
+    ),
+    (
+        1.5,
+        [0x3f40_0000, 0x3f51_4c90, 0x3f9c_f96c, 0x3f67_b7cc, 0x3fb3_2c4b, 0x3fb3_2529, 0x3fc0_0000],
+    ),
+    (
+        2.25,
+        [0x3f60_0000, 0x3f67_972d, 0x4002_4509, 0x3f7a_5feb, 0x400e_3d5b, 0x400e_4255, 0x4010_0000],
+    ),
+    (
+        3.5,
+        [0x3f80_0000, 0x3f78_7efe, 0x4059_6f1f, 0x3f7f_8897, 0x405f_f2a9, 0x405f_f5e8, 0x4060_0000],
+    ),
+    (
+        6.5,
+        [0x3f80_0000, 0x3f7f_9d9e, 0x40cf_b010, 0x3f7f_ffb4, 0x40d0_0000, 0x40d0_0000, 0x40d0_0000],
+    ),
+    (
+        13.0,
+        [0x3f80_0000, 0x3f7f_ffda, 0x414f_ffe1, 0x3f80_0000, 0x4150_0000, 0x4150_0000, 0x4150_0000],
+    ),
+    (
+        45.0,
+        [0x3f80_0000, 0x3f80_0000, 0x4234_0000, 0x3f80_0000, 0x4234_0000, 0x4234_0000, 0x4234_0000],
+    ),
+];
+
+/// Of their outputs on [-12, 12).
+const CHECKSUMS: [u64; 7] = [
+    0x6ae9_9938_8db6_d9ce,
+    0x7b75_4aa3_5393_771c,
+    0x5f03_bcac_4f77_9af2,
+    0x81b2_fb2c_ed17_c5e7,
+    0xd7a0_59c8_edee_64c4,
+    0x60b6_38c3_702b_a6d5,
+    0x6414_1ff9_d731_0547,
+];
+
+#[test]
+fn activations() {
+    let functions = [
+        Activation::HardSigmoid,
+        Activation::Sigmoid,
+        Activation::Silu,
+        Activation::Tanh,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Elu { alpha: 1.5 },
+    ];
+    let x = FUNCTIONS.map(|(v, _)| v);
+    for (function, activation) in functions.into_iter().enumerate() {
+        let frozen = FUNCTIONS.map(|(_, of)| of[function]);
+        copies(&x, Epilogue::new().activation(activation), |y| {
+            assert_eq!(y, frozen, "{activation:?}: {y:#010x?}");
+        });
+    }
+    // Many more: whatever is written differently shows somewhere.
+    let x: Vec<f32> = (0..1_000_000).map(|at| support::value(at, 9) * 12.0).collect();
+    for (activation, frozen) in functions.into_iter().zip(CHECKSUMS) {
+        let y: Vec<f32> = x.iter().map(|v| numerics::finish(*v, None, activation)).collect();
+        let found = checksum(&y);
+        assert_eq!(found, frozen, "{activation:?}: {found:#018x}");
+    }
 }

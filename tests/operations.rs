@@ -7,8 +7,7 @@
 
 #[path = "../src"]
 mod library {
-    pub mod epilogue;
-    pub mod error;
+    pub mod activation;
     pub mod fma;
     pub mod isa;
     pub mod numerics;
@@ -16,7 +15,7 @@ mod library {
 }
 
 use isa::Isa;
-use library::{epilogue, error, fma, isa, numerics, simd};
+use library::{activation, fma, isa, numerics, simd};
 use simd::{Body, MOST_LANES, Simd};
 use std::io::Write;
 
@@ -39,6 +38,9 @@ const VALUES: [f32; 17] = [
     f32::from_bits(0xffc0_1234), // a NaN with a sign and a payload
     1.0 + f32::EPSILON,
 ];
+
+/// Numbers around it are 1 apart; its low bits are 127.
+const WHOLE: f32 = 12_583_039.0;
 
 type Lanes = [f32; MOST_LANES];
 
@@ -103,6 +105,8 @@ fn arithmetic<S: Simd>(simd: S, first: usize, second: usize) {
     check(simd, simd.div(a, b), |lane| Result(x[lane] / y[lane]));
     check(simd, simd.larger(a, b), |lane| Bits(if x[lane] > y[lane] { x[lane] } else { y[lane] }));
     check(simd, simd.smaller(a, b), |lane| Bits(if x[lane] < y[lane] { x[lane] } else { y[lane] }));
+    check(simd, simd.negative(a), |lane| Result(-x[lane]));
+    check(simd, simd.low_bits_as_exponent(a), |lane| Bits(f32::from_bits(x[lane].to_bits() << 23)));
     check(simd, simd.canonical(a), |lane| Bits(numerics::canonical(x[lane])));
     check(simd, simd.even_lanes(a, b), |lane| {
         let both = [&x[..S::LANES], &y[..S::LANES]].concat();
@@ -149,6 +153,11 @@ fn places<S: Simd>(simd: S, first: usize) {
         check(simd, simd.keep(v, mask), |lane| of(x[lane]));
         check(simd, simd.splat_kept(x[0], mask), |_| of(x[0]));
     }
+    // Powers of two, as exponentials build them: from 2^-126 to 2^127.
+    let exponent = |lane: usize| ((first * MOST_LANES + lane) % 254) as i32 - 126;
+    let whole: Lanes = core::array::from_fn(|lane| WHOLE + exponent(lane) as f32);
+    let powers = simd.low_bits_as_exponent(load(simd, &whole));
+    check(simd, powers, |lane| Bits(2.0_f32.powi(exponent(lane))));
     for turn in 0..S::LANES {
         let lanes = core::array::from_fn(|lane| ((lane * 3 + turn) % S::LANES) as u32);
         check(simd, simd.permute(v, simd.index(&lanes)), |lane| Bits(x[lanes[lane] as usize]));

@@ -1,7 +1,7 @@
 //! The network, with `core` alone: plans that the compiler makes, memory that the caller supplies,
 //! nothing allocated. `train.py` has trained it.
 
-use tapwise::{Activation, Conv2d, Epilogue, Error, Isa, Layout, PackedWeights, Plan};
+use tapwise::{Conv2d, Epilogue, Error, Isa, Layout, PackedWeights, Plan};
 
 /// The height and width of an image.
 pub const SIZE: usize = 8;
@@ -19,18 +19,21 @@ pub struct Layer {
     size: [usize; 2],
     /// Whether the input is added to the output, before the activation.
     residual: bool,
-    activation: Activation,
+    /// With its activation; constants, so that a program contains the activations that are named here.
+    ending: Epilogue<'static>,
 }
 
-const RELU: Activation = Activation::Relu;
-const RELU6: Activation = Activation::Clamp { lower: 0.0, upper: 6.0 };
-const LEAKY_RELU: Activation = Activation::LeakyRelu { slope: 0.125 };
+const PLAIN: Epilogue = Epilogue::new();
+const RELU: Epilogue = PLAIN.relu();
+const RELU6: Epilogue = PLAIN.relu6();
+const LEAKY_RELU: Epilogue = PLAIN.leaky_relu(0.125);
+const HARD_SWISH: Epilogue = PLAIN.hard_swish();
 
 /// The layers, from the image to one number per digit.
 pub const LAYERS: [Layer; 8] = [
     Layer::new("stem 3x3", Conv2d::new(1, 16, [3, 3]).padding_same(), [8, 8], RELU),
     Layer::new("depthwise 3x3", depthwise(16, 3).padding_same(), [8, 8], LEAKY_RELU),
-    Layer::new("pointwise", Conv2d::new(16, 32, [1, 1]), [8, 8], Activation::HardSwish),
+    Layer::new("pointwise", Conv2d::new(16, 32, [1, 1]), [8, 8], HARD_SWISH),
     Layer::new("strided depthwise", depthwise(32, 3).stride([2, 2]).padding([1, 1]), [8, 8], RELU6),
     Layer::new("pointwise", Conv2d::new(32, 48, [1, 1]), [4, 4], RELU),
     Layer::new(
@@ -40,8 +43,8 @@ pub const LAYERS: [Layer; 8] = [
         RELU,
     )
     .plus_input(),
-    Layer::new("depthwise 4x4", depthwise(48, 4), [4, 4], Activation::None),
-    Layer::new("logits", Conv2d::new(48, CLASSES, [1, 1]), [1, 1], Activation::None),
+    Layer::new("depthwise 4x4", depthwise(48, 4), [4, 4], PLAIN),
+    Layer::new("logits", Conv2d::new(48, CLASSES, [1, 1]), [1, 1], PLAIN),
 ];
 
 /// The plans for images in the order channels, rows, columns.
@@ -172,7 +175,7 @@ impl<'a> Network<'a> {
         let layers = LAYERS.iter().zip(&self.plans).zip(&self.packed).zip(&PARAMETERS);
         for (((layer, plan), packed), [_, bias]) in layers {
             let weights = PackedWeights::from_slice(plan, packed)?;
-            let mut epilogue = Epilogue::new().bias(bias).activation(layer.activation);
+            let mut epilogue = layer.ending.bias(bias);
             if layer.residual {
                 epilogue = epilogue.residual(x);
             }
@@ -208,9 +211,9 @@ impl Layer {
         name: &'static str,
         conv: Conv2d,
         size: [usize; 2],
-        activation: Activation,
+        ending: Epilogue<'static>,
     ) -> Layer {
-        Layer { name, conv, size, residual: false, activation }
+        Layer { name, conv, size, residual: false, ending }
     }
 
     const fn plus_input(mut self) -> Layer {

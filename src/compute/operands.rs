@@ -1,8 +1,9 @@
 //! The slices of a call, checked.
 
+use crate::activation::Activation;
 use crate::element::Element;
-use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::kernel::activate::{Activate, Parameter};
 
 /// What a layer is computed from. The pointers stand for slices that were checked against its plan.
 #[derive(Clone, Copy)]
@@ -15,7 +16,10 @@ pub(crate) struct Operands<'a> {
     pub bias: *const Element,
     /// Or null.
     pub residual: *const Element,
+    /// What the kernel applies.
     pub activation: Activation,
+    /// What is applied to the outputs of a part when they are written.
+    pub pass: Option<(Activate, Parameter)>,
     pub output: *mut Element,
 }
 

@@ -1,7 +1,7 @@
 //! From finished chains to the output: residual, activation, canonical form, store.
 
 use super::walk::Pixel;
-use crate::epilogue::Activation;
+use crate::activation::Activation;
 #[cfg(doc)]
 use crate::numerics;
 use crate::problem::geometry::Geometry;
@@ -47,11 +47,12 @@ impl<'a> Outputs<'a> {
             output,
             residual,
             function: match activation {
-                Activation::None => Function::Clamp { lower, upper },
                 Activation::Relu => Function::Clamp { lower: 0.0, upper },
                 Activation::Clamp { lower, upper } => Function::Clamp { lower, upper },
                 Activation::LeakyRelu { slope } => Function::LeakyRelu { slope },
                 Activation::HardSwish => Function::HardSwish,
+                // None, or one that comes after the kernel: see `activate.rs`.
+                _ => Function::Clamp { lower, upper },
             },
             strides,
         }

@@ -10,6 +10,7 @@
 //! the packed weights, or what the number of a pixel means.
 
 use super::Problem;
+use super::geometry::Operator;
 use super::strides::Strides;
 
 /// An axis of a problem: of pixels, and of the taps of their windows.
@@ -128,6 +129,20 @@ impl Problem {
             }
         }
         self.with_axes(&[images, kept[2], kept[1], kept[0]])
+    }
+
+    /// The outputs alone, with as few axes as possible: as of a layer that only copies.
+    pub(crate) const fn outputs(&self) -> Problem {
+        let mut problem = *self;
+        let geometry = &mut problem.geometry;
+        geometry.operator = Operator::Convolution;
+        geometry.window = [1; 3];
+        geometry.stride = [1; 3];
+        geometry.dilation = [1; 3];
+        geometry.padding = [0; 3];
+        geometry.input = geometry.output;
+        problem.input = problem.output;
+        problem.simplest()
     }
 
     /// The same axes, each without what is never used.

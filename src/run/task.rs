@@ -69,7 +69,11 @@ impl<'a> Task<'a> {
                 Residual::Slice(residual) => residual.as_ptr(),
                 Residual::Output => output.cast_const(),
             },
-            activation: epilogue.activation,
+            activation: epilogue.function.fused(),
+            pass: match epilogue.pass {
+                Some(pass) => Some((pass, epilogue.function.parameter())),
+                None => None,
+            },
             output,
         };
         Task { plan, operands }
@@ -116,6 +120,10 @@ impl<'a> Task<'a> {
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
         unsafe { (plan.layer.compute)(&plan.layer, &operands, &part, scratch) };
+        if let Some((pass, parameter)) = operands.pass {
+            // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
+            unsafe { pass(&plan.layer.problem, operands.isa, parameter, output, &part) };
+        }
         Ok(())
     }
 }

@@ -131,6 +131,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn low_bits_as_exponent(self, v: Self::V) -> Self::V {
+        proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v))))
+    }
+
+    #[inline(always)]
     fn keep(self, v: Self::V, mask: u32) -> Self::V {
         proven!(_mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(mask as i32))))
     }

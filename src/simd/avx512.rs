@@ -125,6 +125,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn low_bits_as_exponent(self, v: Self::V) -> Self::V {
+        proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(v))))
+    }
+
+    #[inline(always)]
     fn keep(self, v: Self::V, mask: u32) -> Self::V {
         proven!(_mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(mask as i32))))
     }

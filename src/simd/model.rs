@@ -128,6 +128,11 @@ macro_rules! model {
             }
 
             #[inline(always)]
+            fn low_bits_as_exponent(self, v: Self::V) -> Self::V {
+                lanes(|lane| numerics::low_bits_as_exponent(v[lane]))
+            }
+
+            #[inline(always)]
             fn keep(self, v: Self::V, mask: u32) -> Self::V {
                 lanes(|lane| f32::from_bits(v[lane].to_bits() & mask))
             }

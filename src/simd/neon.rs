@@ -151,6 +151,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn low_bits_as_exponent(self, v: Self::V) -> Self::V {
+        proven!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(v))))
+    }
+
+    #[inline(always)]
     fn keep(self, v: Self::V, mask: u32) -> Self::V {
         proven!(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), vdupq_n_u32(mask))))
     }

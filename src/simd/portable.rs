@@ -206,6 +206,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn low_bits_as_exponent(self, v: f32x8) -> f32x8 {
+        cast(cast::<f32x8, u32x8>(v) << 23_u32)
+    }
+
+    #[inline(always)]
     fn keep(self, v: f32x8, mask: u32) -> f32x8 {
         v & cast::<u32x8, f32x8>(u32x8::splat(mask))
     }

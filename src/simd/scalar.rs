@@ -162,6 +162,11 @@ macro_rules! one_lane {
             }
 
             #[inline(always)]
+            fn low_bits_as_exponent(self, v: f32) -> f32 {
+                numerics::low_bits_as_exponent(v)
+            }
+
+            #[inline(always)]
             fn keep(self, v: f32, mask: u32) -> f32 {
                 f32::from_bits(v.to_bits() & mask)
             }
