@@ -63,6 +63,7 @@ pub use isa::Isa;
 pub use kernel::{Kernel, bodies::LoopBody};
 pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
+pub use op::functional::{conv_transpose1d, conv_transpose2d, conv_transpose3d};
 pub use op::functional::{conv1d, conv2d, conv3d};
 pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use plan::Plan;
