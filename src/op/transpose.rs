@@ -273,6 +273,9 @@ impl<const D: usize> ConvTranspose<D> {
             let dilation = if kernel == 1 { 1 } else { self.dilation[axis] };
             let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
             let steps = tri!(mul(size[axis] - 1, stride, limit, Field::Stride(axis)));
+            if stride > limit {
+                return Err(Error::overflow(Field::Stride(axis), limit)); // phases reckon with it
+            }
             let spread = tri!(add(steps, reach, limit, Field::Kernel(axis)));
             let whole = tri!(add(spread, 1, limit, Field::Kernel(axis)));
             let (before, after) = (self.before[axis], self.after[axis]);
