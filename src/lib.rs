@@ -69,6 +69,7 @@ pub use op::correlation::{
     Correlation, Correlation1d, Correlation2d, Correlation3d, CorrelationPlan,
 };
 pub use op::fold::{Fold2d, FoldPlan};
+pub use op::functional::{conv_transpose1d, conv_transpose2d, conv_transpose3d};
 pub use op::functional::{conv1d, conv2d, conv3d, fold, unfold};
 pub use op::numbers::ReceptiveField;
 pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};

@@ -83,6 +83,13 @@ impl Plan {
         self.planned_again(self.layer.problem, Options { unpacked: true, ..self.layer.options })
     }
 
+    /// The same plan for a single call: it reads weights as they lie, and needs no scratch memory.
+    pub(crate) const fn at_once(self) -> Result<Plan, Error> {
+        let forced = Some(Kernel::Pixels);
+        let options = Options { forced, unpacked: true, weaves: false, ..self.layer.options };
+        self.planned_again(self.layer.problem, options)
+    }
+
     /// The same plan with its loops cut for caches of these sizes, in bytes. Bits do not depend
     /// on them; [`Plan::scratch_len`] does. Without this call a plan assumes 32 KiB and 1 MiB.
     ///

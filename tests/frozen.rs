@@ -76,6 +76,26 @@ fn layers() -> Vec<(&'static str, Layer, u64)> {
         after: [0, 1, 1],
         ..Layer::new(2, [40, 40], [1, 14, 11], [1, 3, 3])
     };
+    let flipped = Layer { flipped: true, ..square };
+    let turned = Layer { flipped: true, ..depthwise };
+    let spread = |layer: Layer| Layer { transposed: true, ..layer };
+    let spread_line = spread(Layer {
+        before: [0, 0, 2],
+        stride: [1, 1, 3],
+        dilation: [1, 1, 2],
+        output_padding: [0, 0, 1],
+        batch: 2,
+        ..Layer::new(1, [40, 20], [1, 1, 11], [1, 1, 4])
+    });
+    let spread_square = spread(Layer { stride: [1, 2, 2], ..square });
+    let spread_even = spread(Layer {
+        dilation: [1, 3, 2],
+        before: [0, 2, 1],
+        ..Layer::new(2, [20, 33], [1, 4, 7], [1, 2, 3])
+    });
+    let spread_volume = spread(Layer { stride: [2, 2, 1], flipped: true, ..volume });
+    let spread_narrow = spread(Layer { stride: [1, 3, 2], ..narrow });
+    let spread_depthwise = spread(Layer { stride: [1, 2, 3], size: [1, 7, 6], ..depthwise });
     vec![
         ("1-D, dilated, two images", line, 0x0a37_c209_7f7b_ed31),
         ("2-D", square, 0x41fb_c8a4_bd3d_540b),
@@ -84,6 +104,14 @@ fn layers() -> Vec<(&'static str, Layer, u64)> {
         ("two groups", groups, 0x659b_f254_e753_4abd),
         ("three narrow groups", narrow, 0xf6eb_ff00_091a_56f9),
         ("depthwise", depthwise, 0x185e_dbbc_cc5f_774a),
+        ("2-D, flipped", flipped, 0x80c4_6613_3abb_9c40),
+        ("depthwise, flipped", turned, 0xcd09_1a4b_1929_1c9e),
+        ("transposed, strided and dilated, two images", spread_line, 0x06dd_caea_e4cb_31c3),
+        ("transposed, two phases", spread_square, 0x58b9_3be9_3766_8fd6),
+        ("transposed, dilated", spread_even, 0x520d_4056_6b56_e871),
+        ("transposed and flipped", spread_volume, 0xabde_4233_682b_4da5),
+        ("transposed, three narrow groups", spread_narrow, 0x27f7_89df_2f20_a031),
+        ("transposed, depthwise", spread_depthwise, 0x049d_edb9_f1d4_39f9),
     ]
 }
 
@@ -139,6 +167,11 @@ fn blobs() -> Vec<(&'static str, Layer, usize, [u32; 2], u64)> {
     let groups = Layer { groups: 2, ..Layer::new(1, [34, 40], [1, 1, 9], [1, 1, 3]) };
     let narrow = Layer { groups: 3, ..Layer::new(3, [51, 21], [3, 3, 3], [1, 2, 3]) };
     let depthwise = Layer { groups: 20, ..Layer::new(2, [20, 20], [1, 5, 5], [1, 3, 3]) };
+    let flipped = Layer { flipped: true, ..dense };
+    let spread = Layer { transposed: true, stride: [1, 2, 3], ..dense };
+    let even = Layer { transposed: true, dilation: [1, 2, 1], ..dense };
+    let both = Layer { flipped: true, ..spread };
+    let spread_narrow = Layer { transposed: true, stride: [2, 3, 2], ..narrow };
     vec![
         (
             "dense, the second panel in part",
@@ -156,6 +189,23 @@ fn blobs() -> Vec<(&'static str, Layer, usize, [u32; 2], u64)> {
         ),
         ("narrow groups", narrow, 204, [0x02ca_c4a0, 0x3045_54da], 0xefb0_2c09_c34d_a906),
         ("depthwise", depthwise, 18, [0x2b65_c670, 0x1a2f_3fd6], 0xea53_c07b_e458_ea7d),
+        ("flipped", flipped, 240, [0x28d3_eee3, 0x2ce6_d313], 0xd403_cd3a_45f5_fc86),
+        (
+            "transposed, of six classes",
+            spread,
+            240,
+            [0x1ca7_7d00, 0x182f_0819],
+            0xddf8_d573_281b_31da,
+        ),
+        ("transposed, of one class", even, 240, [0x0f25_5cc1, 0x13f2_7349], 0xc0f0_1d32_83ad_4e9a),
+        ("transposed and flipped", both, 240, [0x1aa8_7d01, 0x302a_c21e], 0x50b8_2eac_ef08_d11a),
+        (
+            "transposed, narrow groups",
+            spread_narrow,
+            204,
+            [0x398e_7561, 0x35e8_fb32],
+            0x0b0c_36ff_18f8_ddae,
+        ),
     ]
 }
 
@@ -197,6 +247,42 @@ fn the_order_of_packed_weights() {
         assert_same_bits(&row[3..], &[0.0; 13], "lanes that are not used");
     }
     assert_eq!(packed.as_slice().len(), 16 * (1 + rows.len()));
+}
+
+/// The same of flipped layers and of transposed ones, whose taps are packed class by class.
+#[test]
+fn the_order_of_packed_weights_that_descend() {
+    // Weight `t` of output channel `o` is `10 * o + t`.
+    let layer = Layer::new(1, [1, 2], [1, 1, 9], [1, 1, 5]);
+    let weights: Vec<f32> = (0..10).map(|at| (10 * (at / 5) + at % 5) as f32).collect();
+    let spread = |stride, dilation| Layer {
+        transposed: true,
+        stride: [1, 1, stride],
+        dilation: [1, 1, dilation],
+        ..layer
+    };
+    for (layer, order) in [
+        (layer, [0, 1, 2, 3, 4]),
+        (Layer { flipped: true, ..layer }, [4, 3, 2, 1, 0]),
+        (spread(1, 1), [4, 3, 2, 1, 0]),
+        (Layer { flipped: true, ..spread(1, 1) }, [0, 1, 2, 3, 4]),
+        // Taps of an output are two apart, or three, or more than there are.
+        (spread(2, 1), [4, 2, 0, 3, 1]),
+        (spread(2, 2), [4, 3, 2, 1, 0]),
+        (spread(3, 1), [3, 0, 4, 1, 2]),
+        (spread(6, 4), [3, 0, 4, 1, 2]),
+        (spread(8, 1), [0, 1, 2, 3, 4]),
+        (Layer { flipped: true, ..spread(2, 1) }, [0, 2, 4, 1, 3]),
+    ] {
+        let plan = layer.plan(Layout::Nhwc).unwrap();
+        let mut memory = vec![POISON; plan.packed_len()];
+        let packed = plan.pack(&weights, &mut memory).unwrap();
+        for (row, tap) in packed.as_slice()[16..].chunks(16).zip(order) {
+            let expected = [tap as f32, 10.0 + tap as f32];
+            assert_same_bits(&row[..2], &expected, (&layer, "output channels side by side"));
+            assert_same_bits(&row[2..], &[0.0; 14], "lanes that are not used");
+        }
+    }
 }
 
 /// The outputs of a layer with one input channel, one tap and weight 1, on every path.

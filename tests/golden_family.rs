@@ -8,8 +8,8 @@ mod family;
 mod support;
 
 use family::{ActivationCase, Case, Operator, PaddingMode, Sum, cases, family};
-use support::{Layer, run};
-use tapwise::{Epilogue, Layout};
+use support::{Layer, POISON, from_layout, paths, run, to_layout};
+use tapwise::{Epilogue, Layout, Weights};
 
 /// All places of a volume, the last axis fastest.
 fn places([depth, height, width]: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
@@ -293,11 +293,36 @@ fn erfc(x: f64) -> f64 {
     (-x * x).exp() / root / below
 }
 
+/// Compares what the layer of a case gives: in both layouts, on all paths, with packed and with
+/// unpacked weights.
+#[track_caller]
+fn check_layer(case: &Case, sums: &[Sum]) {
+    let layer = &case.layer;
+    let (w, bias) = (case.weights(), case.bias());
+    let epilogue = Epilogue::new().bias(&bias);
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        let x = to_layout(layout, &case.input(), layer.in_channels, layer.pixels_in());
+        let check = |y: &[f32]| {
+            case.check(&from_layout(layout, y, layer.out_channels, layer.pixels_out()), sums);
+        };
+        for isa in paths() {
+            let plan = layer.plan(layout).unwrap().with_isa(isa).unwrap();
+            check(&run(&plan, &x, &w, epilogue));
+            let plan = plan.unpacked().unwrap();
+            let mut y = vec![POISON; plan.output_len()];
+            let mut scratch = vec![POISON; plan.scratch_len()];
+            plan.run(&x, Weights::Unpacked(&w), epilogue, &mut scratch, &mut y).unwrap();
+            check(&y);
+        }
+    }
+}
+
 #[test]
 fn transposed_convolutions() {
-    for case in cases(93, |operator| matches!(operator, Operator::ConvTranspose { .. })) {
+    for case in cases(93, |operator| matches!(operator, Operator::ConvTranspose)) {
         let sums = conv_transpose(&case);
         case.check_sums(&sums);
+        check_layer(&case, &sums);
     }
 }
 
@@ -307,10 +332,11 @@ fn flipped_convolutions() {
     for case in cases(27, |operator| matches!(operator, Operator::Flipped)) {
         let sums = flipped(&case);
         case.check_sums(&sums);
+        check_layer(&case, &sums);
 
         let mut turned = case.weights();
         turned.chunks_mut(case.taps()).for_each(<[f32]>::reverse);
-        let plan = case.layer.plan(Layout::Nchw).unwrap();
+        let plan = Layer { flipped: false, ..case.layer }.plan(Layout::Nchw).unwrap();
         let bias = case.bias();
         case.check(&run(&plan, &case.input(), &turned, Epilogue::new().bias(&bias)), &sums);
     }

@@ -98,7 +98,7 @@ struct Memory {
     y: Guarded,
 }
 
-const ROOM: usize = 1 << 16;
+const ROOM: usize = 1 << 17;
 
 impl Memory {
     fn new() -> Memory {
@@ -211,6 +211,30 @@ fn layers() -> Vec<Layer> {
         let far = flat([6, 12], [2, 3], [2, 2]);
         layers.push(Layer { groups, before: [0, 3, 5], after: [0, 4, 3], ..far });
     }
+    // Transposed: every width, stride and dilation; outputs that no tap meets; rows of two phases, of
+    // more, and of more than there are columns.
+    let spread = |layer: Layer| Layer { transposed: true, ..layer };
+    for width in 1..=34 {
+        let stride = [1, 1 + width % 3, [2, 2, 3, 5, 40][width % 5]];
+        let dilation = [1, 1 + width % 2, [1, 1, 2, 3][width % 4]];
+        let flipped = width % 3 == 0;
+        for layer in [
+            flat([2, 1 + width % 5], [2, width], [2, 1 + width % 4]),
+            flat([3, 15 + width % 6], [1, width.min(12)], [2, 3]),
+            grouped(3, [1, 1], flat([1, 1], [3, width], [2, 3])),
+            grouped(2 + width % 3, [2, 1 + width % 3], flat([1, 1], [2, width], [1, 2])),
+        ] {
+            let layer = spread(Layer { stride, dilation, flipped, ..layer });
+            let output_padding = stride.map(|stride| stride - 1);
+            layers.push(match width % 2 {
+                0 => layer,
+                _ => padded(Layer { output_padding, ..layer }),
+            });
+        }
+    }
+    let volume = spread(Layer::new(3, [5, 18], [2, 3, 4], [2, 3, 2]));
+    layers.extend(two(Layer { batch: 2, stride: [2, 2, 3], output_padding: [1, 0, 2], ..volume }));
+    layers.push(Layer { flipped: true, ..padded(flat([5, 18], [3, 7], [3, 2])) });
     // Rows that fill vectors, and planes whose channels collide in a cache.
     for width in [32, 48, 64, 65, 70, 79, 80] {
         layers.extend(two(flat([5, 17 + width % 7], [2, width], [2, 3])));

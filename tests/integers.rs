@@ -22,11 +22,17 @@ fn random_layer(random: &mut StdRng) -> Layer {
         let mut layer = Layer::new(rank, channels, [1; 3], [1; 3]);
         layer.groups = groups;
         layer.batch = random.random_range(1..=2);
+        layer.transposed = random.random_ratio(1, 3);
+        layer.flipped = random.random_ratio(1, 4);
         for axis in 3 - rank..3 {
             layer.size[axis] = random.random_range(1..=largest);
             layer.kernel[axis] = random.random_range(1..=5);
             layer.stride[axis] = random.random_range(1..=3);
             layer.dilation[axis] = random.random_range(1..=3);
+            if layer.transposed {
+                let most = layer.stride[axis].max(layer.dilation[axis]) - 1;
+                layer.output_padding[axis] = random.random_range(0..=most);
+            }
             if random.random() {
                 layer.before[axis] = random.random_range(0..=4);
                 layer.after[axis] = random.random_range(0..=4);
@@ -34,7 +40,12 @@ fn random_layer(random: &mut StdRng) -> Layer {
         }
         let fits = (0..3).all(|axis| {
             let window = layer.dilation[axis] * (layer.kernel[axis] - 1) + 1;
-            window <= layer.size[axis] + layer.before[axis] + layer.after[axis]
+            let padding = layer.before[axis] + layer.after[axis];
+            if layer.transposed {
+                let spread = (layer.size[axis] - 1) * layer.stride[axis];
+                return padding < spread + window + layer.output_padding[axis];
+            }
+            window <= layer.size[axis] + padding
         });
         if fits && layer.plan(Layout::Nchw).unwrap().macs() <= MOST_MACS as u128 {
             return layer;

@@ -5,8 +5,8 @@ mod support;
 use std::mem::MaybeUninit;
 use support::{POISON, bits, fill};
 use tapwise::{
-    CHANNEL_BLOCK, Conv1d, Conv2d, Epilogue, Error, Expected, Field, Found, Layout, OutputElement,
-    PackedWeights, Plan, Weights, conv1d, conv2d, conv3d,
+    CHANNEL_BLOCK, Conv1d, Conv2d, ConvTranspose2d, Epilogue, Error, Expected, Field, Found,
+    Layout, OutputElement, PackedWeights, Plan, Weights, conv1d, conv2d, conv3d,
 };
 
 /// Elements that every slice is longer than it has to be, unless it is cut short.
@@ -28,6 +28,8 @@ fn plans() -> Vec<Plan> {
             let conv = Conv2d::new(in_channels, 20, [3, 3]).padding([1, 1]).groups(groups);
             let plan = conv.plan(layout, 2, [4, 5]).unwrap();
             plans.extend([plan, plan.assume_caches(512, 512).unwrap()]);
+            let up = ConvTranspose2d::new(in_channels, 20, [3, 2]).stride([2, 3]).groups(groups);
+            plans.push(up.plan(layout, 2, [2, 3]).unwrap());
         }
     }
     assert!(

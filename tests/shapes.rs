@@ -3,7 +3,10 @@
 mod support;
 
 use support::{assert_same_bits, bits, fill, run};
-use tapwise::{Conv, Conv1d, Conv2d, Conv3d, Epilogue, Layout, conv1d, conv2d, conv3d};
+use tapwise::{
+    Conv, Conv1d, Conv2d, Conv3d, ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d,
+    Epilogue, Layout, conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d,
+};
 
 /// The shape of the output and the number of multiply-adds, of the plan in both layouts.
 fn shape(conv: Conv2d, batch: usize, size: [usize; 2]) -> ([usize; 2], u128) {
@@ -76,6 +79,86 @@ fn layers_of_networks() {
     assert_eq!(far.parameters(false), Ok(216)); // whatever the padding
 }
 
+/// Asserts the size of the output, and returns the weights and the multiply-adds.
+fn transposed<const D: usize>(
+    layer: ConvTranspose<D>,
+    size: [usize; D],
+    output: [usize; D],
+) -> (usize, u128) {
+    assert_eq!(layer.output_size(size), Ok(output), "{layer:?}");
+    assert_eq!(layer.flipped().output_size(size), Ok(output));
+    let counts = [Layout::Nchw, Layout::Nhwc].map(|layout| {
+        let plan = layer.plan(layout, 1, size).unwrap();
+        assert_eq!(plan.output_size()[3 - D..], output);
+        assert_eq!(plan.output_len(), output.iter().product::<usize>() * plan.out_channels());
+        assert_eq!(Ok(plan.packed_len()), layer.packed_len());
+        (plan.weights_len(), plan.macs())
+    });
+    assert_eq!(counts[0], counts[1]);
+    assert_eq!(layer.parameters(false), Ok(counts[0].0));
+    counts[0]
+}
+
+/// The examples of PyTorch's documentation, and layers by which networks grow images and sounds.
+#[test]
+fn transposed_layers_of_networks() {
+    let docs = ConvTranspose2d::new(16, 33, [3, 5]).stride([2, 1]).padding([4, 2]);
+    let counts = transposed(docs, [50, 100], [93, 100]);
+    assert_eq!(counts, (16 * 33 * 15, 5000 * 16 * 33 * 15));
+    assert_eq!(docs.parameters(true), Ok(16 * 33 * 15 + 33));
+    let docs = ConvTranspose2d::new(16, 33, [3, 3]).stride([2, 2]);
+    transposed(docs, [50, 100], [101, 201]);
+    let docs = ConvTranspose3d::new(16, 33, [3, 5, 2]).stride([2, 1, 1]).padding([0, 4, 2]);
+    transposed(docs, [10, 50, 100], [21, 46, 97]);
+    let upsample = ConvTranspose2d::new(16, 16, [3, 3]).stride([2, 2]).padding([1, 1]);
+    transposed(upsample, [6, 6], [11, 11]);
+    transposed(upsample.to_output_size([12, 12]), [6, 6], [12, 12]);
+    transposed(upsample.output_padding([1, 1]), [6, 6], [12, 12]);
+
+    let unet = ConvTranspose2d::new(1024, 512, [2, 2]).stride([2, 2]);
+    assert_eq!(transposed(unet, [28, 28], [56, 56]), (2_097_152, 1_644_167_168));
+    let dcgan = ConvTranspose2d::new(100, 512, [4, 4]);
+    transposed(dcgan, [1, 1], [4, 4]);
+    let dcgan = ConvTranspose2d::new(512, 256, [4, 4]).stride([2, 2]).padding([1, 1]);
+    transposed(dcgan, [4, 4], [8, 8]);
+    let fcn = ConvTranspose2d::new(21, 21, [64, 64]).stride([32, 32]).groups(21);
+    assert_eq!(transposed(fcn, [7, 7], [256, 256]).0, 21 * 64 * 64);
+    let waveglow = ConvTranspose1d::new(80, 80, [1024]).stride([256]);
+    transposed(waveglow, [63], [62 * 256 + 1024]);
+    let hifigan = ConvTranspose1d::new(512, 256, [16]).stride([8]).padding([4]);
+    transposed(hifigan, [32], [256]);
+    let dilated = ConvTranspose1d::new(2, 2, [3]).stride([3]).dilation([5]).output_padding([4]);
+    transposed(dilated, [4], [3 * 3 + 5 * 2 + 4 + 1]);
+    let sides = ConvTranspose2d::new(2, 2, [4, 3]).padding_sides([1, 0], [2, 3]);
+    transposed(sides, [5, 6], [5, 5]);
+}
+
+/// A convolution of what it gives is back at the size: `output_padding` picks one of several.
+#[test]
+fn transposed_sizes_are_those_before_a_convolution() {
+    for kernel in 1..=4 {
+        for (stride, dilation, padding) in
+            (1..=4).flat_map(|s| (1..=3).flat_map(move |d| (0..=2).map(move |p| (s, d, p))))
+        {
+            let conv = Conv1d::new(1, 1, [kernel]).stride([stride]).padding([padding]);
+            let conv = conv.dilation([dilation]);
+            let layer = ConvTranspose1d::new(1, 1, [kernel]).stride([stride]).padding([padding]);
+            let layer = layer.dilation([dilation]);
+            for size in 1..=12 {
+                let Ok([smaller]) = conv.output_size([size]) else { continue };
+                let least = layer.output_size([smaller]).map_or(0, |[least]| least);
+                assert!(least <= size && size < least + stride, "{layer:?} {smaller} {size}");
+                let sized = layer.to_output_size([size]);
+                assert_eq!(sized.output_size([smaller]), Ok([size]));
+                if least > 0 {
+                    let padded = layer.output_padding([size - least]);
+                    assert_eq!(padded.output_size([smaller]), Ok([size]));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn one_call_returns_the_shape() {
     let mut y = [f32::NAN; 4 * 5 * 2 * 3 * 4];
@@ -98,6 +181,95 @@ fn one_call_returns_the_shape() {
     );
     assert_eq!(volume, Ok([2, 6, 1, 3, 2]));
     assert!(y[..72].iter().all(|y| y.is_finite()) && y[72..].iter().all(|y| y.is_nan()));
+}
+
+#[test]
+fn one_transposed_call_returns_the_shape() {
+    let mut y = vec![f32::NAN; 2 * 6 * 9 * 11 * 13];
+    let (x, w) = (fill(2 * 4 * 4 * 5 * 6, 1), fill(4 * 3 * 27, 2));
+    let bias = fill(6, 3);
+    // Those of a plan, whose rows are woven.
+    fn check<const D: usize>(layer: ConvTranspose<D>, size: [usize; D], tensors: [&[f32]; 4]) {
+        let [x, w, bias, y] = tensors;
+        let plan = layer.plan(Layout::Nchw, 2, size).unwrap();
+        let expected = run(&plan, &x[..plan.input_len()], w, Epilogue::new().bias(bias));
+        assert_same_bits(&y[..expected.len()], &expected, layer);
+        assert!(y[expected.len()..].iter().all(|y| y.is_nan()));
+    }
+
+    let (x_line, w_line) = (&x[..2 * 4 * 9], &w[..4 * 3 * 4]);
+    let (x_shape, w_shape) = ([2, 4, 9], [4, 3, 4]);
+    let bias_of = Some(&bias[..]);
+    let shape =
+        conv_transpose1d(x_shape, x_line, w_shape, w_line, bias_of, [3], [1], [2], 2, [1], &mut y);
+    assert_eq!(shape, Ok([2, 6, 28]));
+    let line = ConvTranspose1d::new(4, 6, [4]).stride([3]).padding([1]).output_padding([2]);
+    check(line.groups(2), [9], [&x, w_line, &bias, &y]);
+
+    y.fill(f32::NAN);
+    let (x_plane, w_plane) = (&x[..2 * 4 * 30], &w[..4 * 3 * 6]);
+    let shape = conv_transpose2d(
+        [2, 4, 5, 6],
+        x_plane,
+        [4, 3, 3, 2],
+        w_plane,
+        bias_of,
+        [2, 1],
+        [1, 0],
+        [0, 2],
+        2,
+        [1, 3],
+        &mut y,
+    );
+    assert_eq!(shape, Ok([2, 6, 9, 11]));
+    let plane = ConvTranspose2d::new(4, 6, [3, 2]).stride([2, 1]).padding([1, 0]);
+    let plane = plane.output_padding([0, 2]).groups(2).dilation([1, 3]);
+    check(plane, [5, 6], [&x, w_plane, &bias, &y]);
+
+    y.fill(f32::NAN);
+    let shape = conv_transpose3d(
+        [2, 4, 4, 5, 6],
+        &x,
+        [4, 3, 3, 3, 3],
+        &w,
+        bias_of,
+        [2, 2, 2],
+        [1, 1, 1],
+        [0, 0, 0],
+        2,
+        [1, 1, 1],
+        &mut y,
+    );
+    assert_eq!(shape, Ok([2, 6, 7, 9, 11]));
+    let volume = ConvTranspose3d::new(4, 6, [3; 3]).stride([2; 3]).padding([1; 3]).groups(2);
+    check(volume, [4, 5, 6], [&x, &w, &bias, &y]);
+
+    // Without images, and depthwise.
+    let (twos, zeros) = ([2; 2], [0; 2]);
+    let (x_shape, w_shape) = ([0, 4, 5, 6], [4, 3, 3, 2]);
+    let shape = conv_transpose2d(
+        x_shape,
+        &[],
+        w_shape,
+        w_plane,
+        None,
+        twos,
+        zeros,
+        zeros,
+        2,
+        [1; 2],
+        &mut [],
+    );
+    assert_eq!(shape, Ok([0, 6, 11, 12]));
+    y.fill(f32::NAN);
+    let (x_shape, w_shape) = ([2, 4, 5, 6], [4, 1, 3, 2]);
+    let w_deep = &w[..24];
+    let shape = conv_transpose2d(
+        x_shape, x_plane, w_shape, w_deep, None, twos, zeros, zeros, 4, [1; 2], &mut y,
+    );
+    assert_eq!(shape, Ok([2, 4, 11, 12]));
+    let deep = ConvTranspose2d::new(4, 4, [3, 2]).stride([2, 2]).groups(4);
+    check(deep, [5, 6], [&x, w_deep, &[0.0; 4], &y]);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use support::paths;
-use tapwise::{Conv2d, Epilogue, Field, Layout, PackedWeights, Plan, Weights, conv2d};
+use tapwise::{
+    Conv2d, ConvTranspose1d, ConvTranspose2d, Epilogue, Field, Layout, PackedWeights, Plan,
+    Weights, conv_transpose2d, conv2d,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -184,6 +187,120 @@ fn nothing_is_allocated_in_one_call() {
         conv2d(shape, &X, weight_shape, &WEIGHTS, Some(&BIAS), ones, ones, ones, 3, &mut y)
     });
     assert_eq!(error.unwrap_err().field(), Field::Groups);
+}
+
+const UP: ConvTranspose2d =
+    ConvTranspose2d::new(CHANNELS, CHANNELS, [3, 3]).stride([2, 2]).padding([1, 1]);
+
+const fn grown(layer: ConvTranspose2d, layout: Layout) -> Plan {
+    match layer.plan(layout, 1, [6, 7]) {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+}
+
+const UP_PLANES: Plan = grown(UP, Layout::Nchw);
+const UP_CHANNELS: Plan = grown(UP.groups(CHANNELS).flipped(), Layout::Nhwc);
+const UP_SCRATCH_LEN: usize = largest([
+    UP_PLANES.scratch_len(),
+    unpacked(UP_PLANES).scratch_len(),
+    UP_CHANNELS.scratch_len(),
+    unpacked(UP_CHANNELS).scratch_len(),
+    0,
+]);
+
+/// As many phases as outputs, of which three have taps.
+const FAR: Plan = {
+    let layer = ConvTranspose1d::new(1, 1, [3]).stride([1 << 20]).dilation([300]);
+    match layer.padding([200]).plan(Layout::NCL, 1, [1]) {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+};
+
+#[test]
+fn transposed_layers_are_static() {
+    // The first output has one tap, the second two, and that behind both four.
+    let expected =
+        |plan: &Plan, taps: f32| 0.5 + 0.25 * taps * (plan.weights_len() / CHANNELS / 9) as f32;
+    assert!(UP_PLANES.scratch_len() > 0);
+    let mut packed = [0.0; UP_PLANES.packed_len()];
+    let mut scratch = [0.0; UP_SCRATCH_LEN];
+    let mut y = [f32::NAN; UP_PLANES.output_len()];
+    assert_eq!(y.len(), UP_CHANNELS.output_len());
+    let paths = paths();
+    without_allocation(|| {
+        for plan in [UP_PLANES, UP_CHANNELS] {
+            let weights = &WEIGHTS[..plan.weights_len()];
+            let packed = plan.pack(weights, &mut packed).unwrap();
+            for &isa in &paths {
+                let unpacked = (unpacked(plan), Weights::Unpacked(weights));
+                for (plan, weights) in [(plan, Weights::Packed(packed)), unpacked] {
+                    let plan = plan.with_isa(isa).unwrap();
+                    y.fill(f32::NAN);
+                    let epilogue = Epilogue::new().bias(&BIAS);
+                    plan.run(&X, weights, epilogue, &mut scratch, &mut y).unwrap();
+                    let (row, pixel) = (plan.output_strides().row, plan.output_strides().pixel);
+                    let found = [y[0], y[pixel], y[row], y[row + pixel]];
+                    assert_eq!(found, [1.0, 2.0, 2.0, 4.0].map(|taps| expected(&plan, taps)));
+
+                    y.fill(f32::NAN);
+                    let mut job = plan.job(&X, weights, epilogue, &mut y).unwrap();
+                    for tile in job.tiles(7) {
+                        tile.run(&mut scratch).unwrap();
+                    }
+                    assert!(!y.iter().any(|y| y.is_nan()));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn strides_of_a_million_are_static() {
+    let mut packed = [0.0; FAR.packed_len()];
+    let mut scratch = [0.0; FAR.scratch_len()];
+    let mut y = [f32::NAN; FAR.output_len()];
+    let packed = FAR.pack(&[1.0, 2.0, 4.0], &mut packed).unwrap();
+    for isa in paths() {
+        let plan = FAR.with_isa(isa).unwrap();
+        y.fill(f32::NAN);
+        without_allocation(|| {
+            plan.run(&[3.0], packed, Epilogue::new(), &mut scratch, &mut y).unwrap();
+        });
+        // The first tap and the last one are left out.
+        let expected = |at| if at == 100 { 6.0 } else { 0.0 };
+        assert!(y.iter().enumerate().all(|(at, y)| *y == expected(at)));
+    }
+}
+
+#[test]
+fn nothing_is_allocated_in_one_transposed_call() {
+    let mut y = [f32::NAN; UP_PLANES.output_len()];
+    let (shape, weight_shape) = ([1, CHANNELS, 6, 7], [CHANNELS, CHANNELS, 3, 3]);
+    let (ones, twos, zeros) = ([1; 2], [2; 2], [0; 2]);
+    let bias = Some(&BIAS[..]);
+    let mut call = |groups| {
+        without_allocation(|| {
+            conv_transpose2d(
+                shape,
+                &X,
+                weight_shape,
+                &WEIGHTS,
+                bias,
+                twos,
+                ones,
+                zeros,
+                groups,
+                ones,
+                &mut y,
+            )
+        })
+    };
+    assert_eq!(call(3).unwrap_err().field(), Field::Groups);
+    assert_eq!(call(1), Ok([1, CHANNELS, 11, 13]));
+    let one_tap = 0.5 + 0.25 * CHANNELS as f32;
+    assert_eq!(y[0], one_tap);
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn random_layer(random: &mut StdRng) -> Layer {
     let mut layer = Layer::new(rank, channels, [1; 3], [1; 3]);
     layer.groups = groups;
     layer.batch = random.random_range(1..=3);
+    layer.transposed = random.random_ratio(1, 3);
     for axis in 3 - rank..3 {
         layer.size[axis] = random.random_range(1..=[20, 6, 3][rank - 1]);
         layer.kernel[axis] = random.random_range(1..=3.min(layer.size[axis]));
@@ -29,6 +30,15 @@ fn random_layer(random: &mut StdRng) -> Layer {
         if random.random() {
             layer.before[axis] = random.random_range(0..=2);
             layer.after[axis] = random.random_range(0..=2);
+        }
+        if layer.transposed {
+            layer.stride[axis] = random.random_range(1..=3);
+            layer.output_padding[axis] = random.random_range(0..layer.stride[axis]);
+            // One output is left at least.
+            let spread = (layer.size[axis] - 1) * layer.stride[axis] + layer.kernel[axis] - 1;
+            let most = spread + layer.output_padding[axis];
+            layer.before[axis] = layer.before[axis].min(most);
+            layer.after[axis] = layer.after[axis].min(most - layer.before[axis]);
         }
     }
     layer

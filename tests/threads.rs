@@ -13,10 +13,13 @@ const THREADS: usize = 4;
 const ROUNDS: usize = 12;
 
 /// A layer for each kernel in each layout, as far as the layout has it.
-fn layers() -> [Layer; 5] {
+fn layers() -> [Layer; 8] {
     let padded = |layer: Layer| {
         let pad = layer.kernel.map(|taps| taps / 2);
         Layer { before: pad, after: pad, ..layer }
+    };
+    let spread = |[row, column]: [usize; 2], layer| {
+        padded(Layer { stride: [1, row, column], transposed: true, ..layer })
     };
     [
         padded(Layer { batch: 2, ..Layer::new(2, [20, 40], [1, 9, 7], [1, 3, 3]) }),
@@ -25,6 +28,10 @@ fn layers() -> [Layer; 5] {
         padded(Layer { groups: 6, ..Layer::new(2, [12, 30], [1, 9, 10], [1, 3, 3]) }),
         padded(Layer { groups: 40, ..Layer::new(2, [40, 40], [1, 20, 17], [1, 3, 3]) }),
         padded(Layer { groups: 18, ..Layer::new(1, [18, 36], [1, 1, 150], [1, 1, 5]) }),
+        // Tiles that end within rows of phases, woven and not.
+        spread([2, 2], Layer::new(2, [20, 33], [1, 7, 20], [1, 3, 3])),
+        spread([3, 2], Layer { batch: 2, ..Layer::new(2, [9, 5], [1, 5, 30], [1, 4, 3]) }),
+        spread([1, 3], Layer { groups: 6, ..Layer::new(2, [12, 18], [1, 9, 10], [1, 3, 2]) }),
     ]
 }
 
@@ -109,6 +116,11 @@ fn tiles_of_equal_work() {
         Layer::new(1, [8, 16], [1, 1, 500], [1, 1, 1]),
         // More weights than input: panels are cut first.
         Layer::new(2, [40, 320], [1, 20, 3], [1, 3, 3]),
+        Layer {
+            stride: [1, 2, 2],
+            transposed: true,
+            ..Layer::new(2, [3, 20], [1, 50, 6], [1, 3, 3])
+        },
     ];
     for layer in many_rows {
         for layout in [Layout::Nchw, Layout::Nhwc] {

@@ -51,11 +51,14 @@ pub(crate) struct Options {
     /// `None`: the one that suits the problem best.
     pub forced: Option<Kernel>,
     pub unpacked: bool,
+    /// Whether sums may wait in scratch memory for rows of several phases to be woven.
+    pub weaves: bool,
 }
 
 impl Options {
     /// Packed weights, and the kernel that suits them.
-    pub const USUAL: Options = Options { caches: Caches::USUAL, forced: None, unpacked: false };
+    pub const USUAL: Options =
+        Options { caches: Caches::USUAL, forced: None, unpacked: false, weaves: true };
 }
 
 impl Layer {
@@ -66,7 +69,7 @@ impl Layer {
         compute: ComputePart,
         options: Options,
     ) -> Result<Layer, Error> {
-        let Options { caches, forced, unpacked } = &options;
+        let Options { caches, forced, unpacked, .. } = &options;
         let kernel = match forced {
             Some(kernel) if !kernel.can_run(&simplest, *unpacked) => {
                 let (expected, found) = (Expected::FittingKernel, Found::UnfitKernel);

@@ -46,7 +46,7 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
     layer.scheduler = Some(layer.schedule.kernel().scheduler());
     layer.pixel = Some(pixel);
     layer.scratch_len = scratch_len(&layer, &phases);
-    if let Some(piece) = Piece::of(&problem, &options.caches) {
+    if let Some(piece) = Piece::of(&problem, &options) {
         layer.scratch_len = layer.scratch_len.saturating_add(piece.sums_len(&problem.geometry));
     }
     Ok(layer)
@@ -100,7 +100,7 @@ const fn planned(
     outputs: [usize; 3],
 ) -> Problem {
     let mut problem = phases.convolution(&layer.problem, window, outputs).tamed();
-    let woven = Piece::of(&layer.problem, &layer.options.caches).is_some();
+    let woven = Piece::of(&layer.problem, &layer.options).is_some();
     if woven && woven::leaves_channels_last(layer) {
         problem.layout = Layout::Nhwc;
     }
@@ -118,7 +118,7 @@ unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut
     let phases = Phases::of(&layer.problem.geometry);
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
     let phased = Phased { layer, phases: &phases, operands, weights };
-    if let Some(piece) = Piece::of(&layer.problem, &layer.options.caches) {
+    if let Some(piece) = Piece::of(&layer.problem, &layer.options) {
         // SAFETY: as the caller vouches.
         return unsafe { woven::compute(&phased, &piece, part, scratch) };
     }

@@ -15,15 +15,15 @@
 //! output, from which rows are transposed as for any layer in planes. Kernels with pixels in the lanes
 //! leave a plane for each phase, and rows are woven from those.
 
-use super::layer::Layer;
+use super::layer::{Layer, Options};
 use super::operands::Operands;
 use super::phases::{Phased, Sums};
 use crate::element::Element;
+use crate::kernel::Kernel;
 use crate::kernel::finish::{FinishStrip, Outputs};
 use crate::kernel::part::Part;
 use crate::kernel::walk::Pixel;
 use crate::kernel::weave::Weave;
-use crate::kernel::{Caches, Kernel};
 use crate::panels::{self, LANES_PER_PANEL};
 use crate::problem::Problem;
 use crate::problem::arithmetic::{quotient, remainder, smaller};
@@ -43,18 +43,18 @@ pub(super) struct Piece {
 
 impl Piece {
     /// A quarter of the second-level cache, of enough panels and pixels for tiles to be full; `None`
-    /// where outputs of a phase are not apart.
-    pub const fn of(problem: &Problem, caches: &Caches) -> Option<Piece> {
+    /// where outputs of a phase are not apart, or where nothing is to wait.
+    pub const fn of(problem: &Problem, options: &Options) -> Option<Piece> {
         const PIXELS: usize = 256;
         const LEAST: usize = 16;
         let geometry = &problem.geometry;
         let [_, height, width] = geometry.output;
         let [_, row_step, step] = geometry.stride;
-        if problem.output.pixel != 1 || step == 1 || width == 1 {
+        if !options.weaves || problem.output.pixel != 1 || step == 1 || width == 1 {
             return None;
         }
         let phases = smaller(step, width);
-        let elements = caches.second / 4 / size_of::<Element>();
+        let elements = options.caches.second / 4 / size_of::<Element>();
         let panel = elements / LANES_PER_PANEL;
         let fitting = quotient(panel, PIXELS.saturating_mul(phases));
         let panels = smaller(panels::count(geometry), fitting);

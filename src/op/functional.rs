@@ -2,11 +2,11 @@
 
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
-use crate::kernel::Kernel;
 use crate::op::conv::Conv;
 use crate::op::fold::Fold2d;
+use crate::op::transpose::ConvTranspose;
 use crate::op::unfold::Unfold2d;
-use crate::problem::arithmetic::{at_least_1, divide};
+use crate::problem::arithmetic::{at_least_1, divide, mul};
 use crate::problem::strides::Layout;
 use crate::run::weights::Weights;
 
@@ -54,11 +54,76 @@ macro_rules! functional {
                 .padding(padding)
                 .dilation(dilation)
                 .groups(groups);
-            // It reads weights as they lie, and needs no scratch memory.
-            let plan = conv.plan(Layout::Nchw, batch, size)?.unpacked()?;
-            let plan = plan.with_kernel(Kernel::Pixels)?;
+            let plan = conv.plan(Layout::Nchw, batch, size)?.at_once()?;
             if in_per_group != plan.layer.problem.geometry.in_per_group {
                 let expected = Expected::Exactly(in_per_group.saturating_mul(groups));
+                return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
+            }
+            let epilogue = match bias {
+                Some(bias) => Epilogue::new().bias(bias),
+                None => Epilogue::new(),
+            };
+            plan.run(x, Weights::Unpacked(weight), epilogue, &mut [], y)?;
+            let mut shape = [batch; $dims];
+            shape[1] = out_channels;
+            shape[2..].copy_from_slice(&plan.output_size()[3 - $rank..]);
+            Ok(shape)
+        }
+    };
+}
+
+macro_rules! functional_transpose {
+    ($name:ident, $rank:literal, $dims:literal, $input:literal, $weight:literal, $url:literal, $example:literal) => {
+        #[doc = concat!("`torch.nn.functional.", stringify!($name), "` on contiguous tensors: ")]
+        #[doc = concat!("`x` is ", $input, ", `weight` ", $weight, ", `bias` `[out_channels]`, `y` as `x`")]
+        #[doc = "with `out_channels`; each shape comes before its slice, and `groups` before"]
+        #[doc = "`dilation`, as there. Returns the shape of `y`, whose first elements are written."]
+        #[doc = ""]
+        #[doc = "Nothing is packed and no scratch memory is needed. For a layer that runs more than"]
+        #[doc = "once, or has an activation, or is channels last, use [`ConvTranspose::plan`]."]
+        #[doc = ""]
+        #[doc = concat!("Source: <", $url, ">.")]
+        #[doc = ""]
+        #[doc = "```"]
+        #[doc = $example]
+        #[doc = "# Ok::<(), tapwise::Error>(())"]
+        #[doc = "```"]
+        #[doc = ""]
+        #[doc = "# Errors"]
+        #[doc = "As of [`ConvTranspose::plan`] and [`Plan::run`](crate::Plan::run);"]
+        #[doc = "[`Field::InChannels`] if the shapes of `x` and `weight` do not fit each other."]
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name(
+            x_shape: [usize; $dims],
+            x: &[f32],
+            weight_shape: [usize; $dims],
+            weight: &[f32],
+            bias: Option<&[f32]>,
+            stride: [usize; $rank],
+            padding: [usize; $rank],
+            output_padding: [usize; $rank],
+            groups: usize,
+            dilation: [usize; $rank],
+            y: &mut [f32],
+        ) -> Result<[usize; $dims], Error> {
+            let [batch, in_channels, ..] = x_shape;
+            let [filters, out_per_group, ..] = weight_shape;
+            let mut size = [0; $rank];
+            let mut kernel = [0; $rank];
+            size.copy_from_slice(&x_shape[2..]);
+            kernel.copy_from_slice(&weight_shape[2..]);
+            // No groups are refused as such.
+            let field = Field::OutChannels;
+            let out_channels = mul(out_per_group, at_least_1(groups), usize::MAX, field)?;
+            let layer = ConvTranspose::<$rank>::new(in_channels, out_channels, kernel)
+                .stride(stride)
+                .padding(padding)
+                .output_padding(output_padding)
+                .groups(groups)
+                .dilation(dilation);
+            let plan = layer.plan(Layout::Nchw, batch, size)?.at_once()?;
+            if filters != in_channels {
+                let expected = Expected::Exactly(filters);
                 return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
             }
             let epilogue = match bias {
@@ -194,3 +259,46 @@ pub fn fold(
     plan.run(x, y)?;
     Ok(plan.output_shape())
 }
+
+functional_transpose!(
+    conv_transpose1d,
+    1,
+    3,
+    "`[batch, in_channels, width]`",
+    "`[in_channels, out_channels / groups, kernel]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html",
+    "let mut y = [0.0; 6];
+let shape = tapwise::conv_transpose1d(
+    [1, 1, 3], &[1.0, 2.0, 4.0], [1, 1, 2], &[1.0, 10.0], None, [2], [0], [0], 1, [1], &mut y,
+)?;
+assert_eq!((shape, y), ([1, 1, 6], [1.0, 10.0, 2.0, 20.0, 4.0, 40.0]));"
+);
+functional_transpose!(
+    conv_transpose2d,
+    2,
+    4,
+    "`[batch, in_channels, height, width]`",
+    "`[in_channels, out_channels / groups, height, width]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html",
+    "// Twice as large: each output has one of 2 x 2 taps.
+let (x, w) = ([1.0; 3 * 4 * 4], [0.5; 3 * 6 * 2 * 2]);
+let mut y = [0.0; 6 * 8 * 8];
+let shape = tapwise::conv_transpose2d(
+    [1, 3, 4, 4], &x, [3, 6, 2, 2], &w, None, [2, 2], [0, 0], [0, 0], 1, [1, 1], &mut y,
+)?;
+assert_eq!((shape, y), ([1, 6, 8, 8], [1.5; 6 * 8 * 8]));"
+);
+functional_transpose!(
+    conv_transpose3d,
+    3,
+    5,
+    "`[batch, in_channels, depth, height, width]`",
+    "`[in_channels, out_channels / groups, depth, height, width]`",
+    "https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose3d.html",
+    "let mut y = [0.0; 8];
+let shape = tapwise::conv_transpose3d(
+    [1, 1, 1, 1, 1], &[2.0], [1, 1, 2, 2, 2], &[0.5; 8], Some(&[1.0]),
+    [1; 3], [0; 3], [0; 3], 1, [1; 3], &mut y,
+)?;
+assert_eq!((shape, y), ([1, 1, 2, 2, 2], [2.0; 8]));"
+);

@@ -6,7 +6,7 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::problem::arithmetic::{add, mul, smaller, tri};
+use crate::problem::arithmetic::{add, at_least_1, mul, smaller, tri};
 use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::strides::Layout;
 use crate::problem::weights::WeightStrides;
@@ -273,6 +273,9 @@ impl<const D: usize> ConvTranspose<D> {
             let dilation = if kernel == 1 { 1 } else { self.dilation[axis] };
             let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
             let steps = tri!(mul(size[axis] - 1, stride, limit, Field::Stride(axis)));
+            if stride > limit {
+                return Err(Error::overflow(Field::Stride(axis), limit)); // phases reckon with it
+            }
             let spread = tri!(add(steps, reach, limit, Field::Kernel(axis)));
             let whole = tri!(add(spread, 1, limit, Field::Kernel(axis)));
             let (before, after) = (self.before[axis], self.after[axis]);
@@ -297,29 +300,32 @@ impl<const D: usize> ConvTranspose<D> {
         padding: usize,
         limit: usize,
     ) -> Result<usize, Error> {
-        match self.output {
+        let stride = self.stride[axis];
+        let (field, more) = match self.output {
             Output::Padding(more) => {
-                let (stride, dilation) = (self.stride[axis], self.dilation[axis]);
+                let dilation = self.dilation[axis];
                 let most = if stride > dilation { stride - 1 } else { dilation - 1 };
                 if more[axis] > most {
                     let (expected, found) = (Expected::AtMost(most), Found::Count(more[axis]));
                     return Err(Error::new(Field::OutputPadding(axis), expected, found));
                 }
-                let whole = tri!(add(whole, more[axis], limit, Field::OutputPadding(axis)));
-                if padding >= whole {
-                    let (expected, found) = (Expected::AtMost(whole - 1), Found::Count(padding));
-                    return Err(Error::new(Field::Padding(axis), expected, found));
-                }
-                Ok(whole - padding)
+                (Field::OutputPadding(axis), more[axis])
             }
+            Output::Size(_) => (Field::Stride(axis), stride - 1),
+        };
+        // The largest that there may be.
+        let largest = tri!(add(whole, more, limit, field));
+        if padding >= largest {
+            let (expected, found) = (Expected::AtMost(largest - 1), Found::Count(padding));
+            return Err(Error::new(Field::Padding(axis), expected, found));
+        }
+        let most = largest - padding;
+        match self.output {
+            Output::Padding(_) => Ok(most),
             Output::Size(size) => {
-                let field = Field::OutputSize(axis);
-                let least = whole.saturating_sub(padding);
-                let most = tri!(add(whole, self.stride[axis] - 1, limit, Field::Stride(axis)));
-                let most = most.saturating_sub(padding);
-                let found = Found::Count(size[axis]);
-                if size[axis] < least || size[axis] == 0 {
-                    let least = if least == 0 { 1 } else { least };
+                let (field, found) = (Field::OutputSize(axis), Found::Count(size[axis]));
+                let least = at_least_1(whole.saturating_sub(padding));
+                if size[axis] < least {
                     return Err(Error::new(field, Expected::AtLeast(least), found));
                 }
                 if size[axis] > most {

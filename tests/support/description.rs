@@ -3,7 +3,7 @@
 
 use crate::support::choices::Choices;
 use crate::support::{self, POISON, assert_same_bits, fill, paths};
-use tapwise::{Conv, Epilogue, Layout, Plan, Strides, Weights, reference};
+use tapwise::{Conv, ConvTranspose, Epilogue, Error, Layout, Plan, Strides, Weights, reference};
 
 /// The most multiply-adds of a plan that is also run.
 const MOST_MACS: u128 = 20_000;
@@ -36,6 +36,40 @@ pub struct Description {
     pub output_strides: [usize; 5],
     /// The bytes that the largest object of a smaller target may have.
     pub limit: usize,
+    pub operator: Operator,
+    pub flipped: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Operator {
+    Convolution,
+    /// With outputs behind the last one.
+    Transposed([usize; 3]),
+    TransposedTo([usize; 3]),
+}
+
+/// What a layer answers before it is run; sizes in three dimensions.
+struct Answers {
+    parameters: [Result<usize, Error>; 2],
+    packed_len: Result<usize, Error>,
+    output: Result<[usize; 3], Error>,
+    plan: Result<Plan, Error>,
+    narrow: Result<Plan, Error>,
+}
+
+macro_rules! answers {
+    ($layer:expr, $description:expr) => {{
+        let Description { layout, batch, limit, .. } = *$description;
+        let layer = $layer;
+        let size = support::last_axes($description.size);
+        Answers {
+            parameters: [layer.parameters(false), layer.parameters(true)],
+            packed_len: layer.packed_len(),
+            output: layer.output_size(size).map(in_three),
+            plan: layer.plan(layout, batch, size),
+            narrow: layer.plan_within(layout, batch, size, limit),
+        }
+    }};
 }
 
 /// Small numbers, numbers next to those where something may overflow, and any.
@@ -93,7 +127,7 @@ impl Description {
                 }
             }
         }
-        Description {
+        let mut description = Description {
             rank,
             layout,
             batch,
@@ -110,35 +144,89 @@ impl Description {
             input_strides: several(choices, number),
             output_strides: several(choices, number),
             limit: if choices.one_in(4) { number(choices).min(LARGEST) } else { LARGEST_32 },
+            operator: Operator::Convolution,
+            flipped: choices.one_in(4),
+        };
+        let kind = choices.number_in(0..=4);
+        if kind > 2 {
+            description.transpose(choices, tame, kind == 3);
         }
+        description
     }
 
-    fn check_rank<const D: usize>(&self) -> usize {
+    /// Makes it transposed, with an output padding or to a size; a tame one may have any stride where
+    /// there is one input.
+    fn transpose(&mut self, choices: &mut Choices, tame: bool, padded: bool) {
+        let mut more: [usize; 3] = several(choices, number);
+        if tame {
+            for axis in 0..3 {
+                if self.size[axis] > 1 {
+                    self.stride[axis] = 1 + self.stride[axis] % 4;
+                }
+                if self.padding < 2 {
+                    (self.before[axis], self.after[axis]) = (self.padding, 0);
+                }
+                if choices.flag() {
+                    more[axis] %= self.stride[axis].max(self.dilation[axis]).max(1);
+                }
+            }
+        }
+        self.operator = if padded {
+            Operator::Transposed(more)
+        } else if choices.flag() {
+            Operator::TransposedTo(more)
+        } else {
+            // Near what can be reached.
+            let least = |axis: usize| {
+                let reach = self.kernel[axis].wrapping_sub(1).wrapping_mul(self.dilation[axis]);
+                let steps = self.size[axis].wrapping_sub(1).wrapping_mul(self.stride[axis]);
+                let padding = self.before[axis].wrapping_add(self.after[axis]);
+                steps.wrapping_add(reach).wrapping_add(1).wrapping_sub(padding)
+            };
+            Operator::TransposedTo([0, 1, 2].map(|axis| least(axis).wrapping_add(more[axis])))
+        };
+    }
+
+    fn answers<const D: usize>(&self) -> Answers {
         let axes = support::last_axes::<D>;
         let [in_channels, out_channels] = self.channels;
-        let conv = Conv::<D>::new(in_channels, out_channels, axes(self.kernel))
+        if let Operator::Transposed(more) | Operator::TransposedTo(more) = self.operator {
+            let layer = ConvTranspose::<D>::new(in_channels, out_channels, axes(self.kernel))
+                .stride(axes(self.stride))
+                .padding_sides(axes(self.before), axes(self.after))
+                .dilation(axes(self.dilation))
+                .groups(self.groups);
+            let layer = match self.operator {
+                Operator::TransposedTo(_) => layer.to_output_size(axes(more)),
+                _ => layer.output_padding(axes(more)),
+            };
+            return answers!(if self.flipped { layer.flipped() } else { layer }, self);
+        }
+        let layer = Conv::<D>::new(in_channels, out_channels, axes(self.kernel))
             .stride(axes(self.stride))
             .dilation(axes(self.dilation))
             .groups(self.groups);
-        let conv = match self.padding {
-            0 => conv.padding_same(),
-            1 => conv.padding_same_tensorflow(),
-            _ => conv.padding_sides(axes(self.before), axes(self.after)),
+        let layer = match self.padding {
+            0 => layer.padding_same(),
+            1 => layer.padding_same_tensorflow(),
+            _ => layer.padding_sides(axes(self.before), axes(self.after)),
         };
-        let size = axes(self.size);
-        let parameters = conv.parameters(false);
-        assert!(parameters.is_ok() || conv.parameters(true).is_err());
-        let output = conv.output_size(size);
-        let plan = conv.plan(self.layout, self.batch, size);
-        let narrow = conv.plan_within(self.layout, self.batch, size, self.limit);
+        answers!(if self.flipped { layer.flipped() } else { layer }, self)
+    }
+
+    fn check_rank<const D: usize>(&self) -> usize {
+        let Answers { parameters, packed_len, output, plan, narrow } = self.answers::<D>();
+        let [parameters, with_bias] = parameters;
+        assert!(parameters.is_ok() || with_bias.is_err());
         // What a small machine accepts, a large one does.
         assert!(plan.is_ok() || narrow.is_err());
         assert!(output.is_ok() || plan.is_err());
         let mut runs = 0;
         for (plan, limit) in [(plan, LARGEST), (narrow, self.limit)] {
             let Ok(plan) = plan else { continue };
-            assert_eq!(support::last_axes(plan.output_size()), output.unwrap());
+            assert_eq!(Ok(plan.output_size()), output);
             assert_eq!(Ok(plan.weights_len()), parameters);
+            assert_eq!(Ok(plan.packed_len()), packed_len);
             self.consistent(&plan, limit);
             let [l1, l2] = self.caches;
             let other_caches = plan.assume_caches(l1, l2);
@@ -175,10 +263,35 @@ impl Description {
         assert_eq!(plan.weights_len() as u128, weights * out_channels as u128);
         assert!(plan.packed_len() > plan.weights_len());
         let outputs = wide(&plan.output_size()) * wide(&[self.batch, out_channels]);
-        assert_eq!(plan.macs(), outputs * weights);
+        let macs = match self.operator {
+            Operator::Convolution => outputs * weights,
+            _ => wide(&self.size[axes.clone()]) * wide(&[self.batch, out_channels]) * weights,
+        };
+        assert_eq!(plan.macs(), macs);
         assert!(plan.output_len() as u128 >= outputs);
         for axis in axes {
             assert!(plan.output_size()[axis] > 0);
+            self.reaches(axis, plan.output_size()[axis]);
+        }
+    }
+
+    /// Whether a transposed layer may have such an output, by the formula of PyTorch's documentation.
+    fn reaches(&self, axis: usize, output: usize) {
+        let [size, kernel, stride, dilation] =
+            [self.size, self.kernel, self.stride, self.dilation].map(|of| of[axis] as i128);
+        let padding = self.before[axis] as i128 + self.after[axis] as i128;
+        let least = (size - 1) * stride - padding + dilation * (kernel - 1) + 1;
+        let more = output as i128 - least;
+        match self.operator {
+            Operator::Convolution => {}
+            Operator::Transposed(padding) => {
+                assert_eq!(more, padding[axis] as i128);
+                assert!(more < stride.max(dilation));
+            }
+            Operator::TransposedTo(size) => {
+                assert_eq!(output, size[axis]);
+                assert!((0..stride).contains(&more));
+            }
         }
     }
 
@@ -227,6 +340,11 @@ impl Description {
 
 fn wide_kernel(description: &Description, mut axes: std::ops::Range<usize>) -> usize {
     axes.try_fold(1, |taps: usize, axis| taps.checked_mul(description.kernel[axis])).unwrap()
+}
+
+/// Ones for the axes that a layer lacks.
+fn in_three<const D: usize>(size: [usize; D]) -> [usize; 3] {
+    std::array::from_fn(|axis| (axis + D).checked_sub(3).map_or(1, |axis| size[axis]))
 }
 
 fn strides([batch, channel, depth, row, pixel]: [usize; 5]) -> Strides {
