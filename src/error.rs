@@ -49,6 +49,14 @@ pub enum Field {
     InputElements,
     /// The elements that the output spans, strides included.
     OutputElements,
+    /// The groups of input channels that have offsets of their own, which divide them.
+    OffsetGroups,
+    /// The elements of the offsets.
+    OffsetElements,
+    /// An extent of the offsets.
+    OffsetShape(usize),
+    /// An extent of the mask.
+    MaskShape(usize),
     /// The elements of the weights, packed or not.
     WeightElements,
     /// The elements that the residual spans, strides included.
@@ -61,6 +69,12 @@ pub enum Field {
     CacheL2,
     /// The slice of the input.
     Input,
+    /// The slice of the offsets.
+    Offsets,
+    /// The slice of the mask.
+    Mask,
+    /// Whether a call brings a mask.
+    Modulation,
     /// The slice of the output.
     Output,
     /// The slice of the weights in PyTorch's order.
@@ -142,6 +156,10 @@ pub enum Expected {
     LayerOfThePlan,
     /// A kernel that can run the layer.
     FittingKernel,
+    /// A mask, for a layer that is modulated.
+    Mask,
+    /// No mask, for a layer that is not.
+    NoMask,
 }
 
 /// What an [`Error`] met.
@@ -170,6 +188,10 @@ pub enum Found {
     AnotherLayer,
     /// A kernel that cannot run the layer.
     UnfitKernel,
+    /// A mask.
+    Mask,
+    /// No mask.
+    NoMask,
 }
 
 impl Error {
@@ -227,6 +249,10 @@ impl Field {
             Field::OutputSize(_) => "output_size",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
+            Field::OffsetGroups => "offset_groups",
+            Field::OffsetElements => "elements of the offsets",
+            Field::OffsetShape(_) => "shape of the offsets",
+            Field::MaskShape(_) => "shape of the mask",
             Field::WeightElements => "elements of the weights",
             Field::ResidualElements => "elements of the residual",
             Field::OutputStride(StrideOf::Batch) => "output stride of the batch",
@@ -237,6 +263,9 @@ impl Field {
             Field::CacheL1 => "bytes of the first-level cache",
             Field::CacheL2 => "bytes of the second-level cache",
             Field::Input => "length of the input",
+            Field::Offsets => "length of the offsets",
+            Field::Mask => "length of the mask",
+            Field::Modulation => "modulation",
             Field::Output => "length of the output",
             Field::Weights => "length of the weights",
             Field::Weight(_) => "weights",
@@ -267,6 +296,8 @@ impl Field {
             | Field::Padding(axis)
             | Field::OutputPadding(axis)
             | Field::OutputSize(axis)
+            | Field::OffsetShape(axis)
+            | Field::MaskShape(axis)
             | Field::Weight(axis) => Some(axis),
             _ => None,
         }
@@ -300,6 +331,8 @@ impl fmt::Display for Expected {
             Expected::Blob => f.write_str("a blob that a plan of the layer has packed"),
             Expected::LayerOfThePlan => f.write_str("that of the plan"),
             Expected::FittingKernel => f.write_str("one that can run the layer"),
+            Expected::Mask => f.write_str("a mask"),
+            Expected::NoMask => f.write_str("no mask"),
         }
     }
 }
@@ -318,6 +351,8 @@ impl fmt::Display for Found {
             Found::OtherWords => f.write_str("other words"),
             Found::AnotherLayer => f.write_str("another one"),
             Found::UnfitKernel => f.write_str("one that cannot"),
+            Found::Mask => f.write_str("one"),
+            Found::NoMask => f.write_str("none"),
         }
     }
 }

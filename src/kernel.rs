@@ -12,10 +12,12 @@ mod channels;
 mod dense;
 pub(crate) mod finish;
 mod fit;
+pub(crate) mod held;
 pub(crate) mod part;
 mod pixels;
 mod planes;
 pub(crate) mod residual;
+pub(crate) mod sample;
 mod walk;
 
 pub(crate) use caches::Caches;

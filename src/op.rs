@@ -2,5 +2,6 @@
 
 mod checks;
 pub(crate) mod conv;
+pub(crate) mod deform;
 pub(crate) mod functional;
 pub(crate) mod transpose;

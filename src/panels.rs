@@ -180,7 +180,7 @@ pub(crate) fn pack_panels(
     range: Range<usize>,
     body: &mut [Element],
 ) {
-    if matches!(geometry.operator, Operator::Convolution) {
+    if !matches!(geometry.operator, Operator::Transposed) {
         return pack_window(geometry, strides, weights, range, body);
     }
     let phases = Phases::of(geometry);

@@ -1,7 +1,9 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
+pub(crate) mod deform;
+
 use crate::compute::layer::{Layer, Options};
-use crate::compute::{direct, phases};
+use crate::compute::{self, direct, phases};
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
 use crate::kernel::residual::ResidualApart;
@@ -222,7 +224,7 @@ impl Plan {
         Shape::new(batch, out_channels, output, self.dimensions, self.channels_last())
     }
 
-    const fn channels_last(&self) -> bool {
+    pub(crate) const fn channels_last(&self) -> bool {
         matches!(self.layer.problem.layout, Layout::Nhwc)
     }
 
@@ -283,6 +285,7 @@ const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Res
     let layer = tri!(match problem.geometry.operator {
         Operator::Convolution => direct::plan(problem, options),
         Operator::Transposed => phases::plan(problem, options),
+        Operator::Deformable { .. } => compute::deform::plan(problem, options),
     });
     layer.with_room_to_pack(format)
 }

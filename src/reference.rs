@@ -2,6 +2,10 @@
 //!
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
+mod deform;
+
+pub use deform::deform_conv2d;
+
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::numerics::{self, CHANNEL_BLOCK};
@@ -99,7 +103,7 @@ fn chain(
 /// The taps along an axis by the place of their input.
 fn ascending(geometry: &Geometry, taps: usize) -> impl Iterator<Item = usize> {
     (0..taps).map(move |tap| match geometry.operator {
-        Operator::Convolution => tap,
+        Operator::Convolution | Operator::Deformable { .. } => tap,
         Operator::Transposed => taps - 1 - tap,
     })
 }
@@ -111,7 +115,9 @@ fn input_place(geometry: &Geometry, output: [usize; 3], tap: [usize; 3]) -> Opti
         let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
         let distance = tap[axis] * geometry.dilation[axis];
         at[axis] = match geometry.operator {
-            Operator::Convolution => (output[axis] * stride + distance).checked_sub(padding)?,
+            Operator::Convolution | Operator::Deformable { .. } => {
+                (output[axis] * stride + distance).checked_sub(padding)?
+            }
             // From there the input is spread to this output.
             Operator::Transposed => {
                 let spread = (output[axis] + padding).checked_sub(distance)?;
@@ -138,7 +144,9 @@ fn weight_place(
     let in_per_group = geometry.in_channels / geometry.groups;
     let out_per_group = geometry.out_channels / geometry.groups;
     let filter = match geometry.operator {
-        Operator::Convolution => out_channel * in_per_group + in_channel,
+        Operator::Convolution | Operator::Deformable { .. } => {
+            out_channel * in_per_group + in_channel
+        }
         Operator::Transposed => {
             let first = out_channel / out_per_group * in_per_group;
             (first + in_channel) * out_per_group + out_channel % out_per_group

@@ -21,6 +21,7 @@ pub(crate) struct Input<'a> {
 }
 
 /// The weights of a call.
+#[derive(Clone, Copy)]
 pub(crate) enum WeightSlice<'a> {
     /// All panels of the layer, or all from `first_panel` on.
     Packed { panels: &'a [Element], first_panel: usize },

@@ -286,7 +286,7 @@ impl<const D: usize> Conv<D> {
 
     /// Everything in three dimensions, the missing ones being 1; checked so that twice a padded axis
     /// is within `limit`, which leaves room to step past its end.
-    const fn geometry(
+    pub(super) const fn geometry(
         &self,
         batch: usize,
         size: [usize; D],
