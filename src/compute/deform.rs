@@ -104,10 +104,12 @@ const fn columns(problem: &Problem, pixels: usize) -> Problem {
     columns
 }
 
-/// Between blocks of pixels, then between panels: parts that share pixels would all sample them.
+/// Between pixels, then between panels: parts that share pixels would all sample them.
 fn cut(layer: &Layer, whole: &Part, wanted: Wanted) -> Cut {
     const PANELS: usize = 4;
-    Cut::pixels_first(whole, wanted, PANELS, layer.simplest.geometry.pixels())
+    const PIXELS: usize = 4 * TILES;
+    let pixels = smaller(layer.simplest.geometry.pixels(), PIXELS);
+    Cut::pixels_first(whole, wanted, PANELS, pixels)
 }
 
 /// # Safety

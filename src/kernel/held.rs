@@ -12,7 +12,7 @@
 
 use super::walk::Pixel;
 use crate::element::Element;
-use crate::problem::arithmetic::divide;
+use crate::problem::arithmetic::{divide, quotient};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, MOST_LANES, Simd};
@@ -82,7 +82,7 @@ impl Rows {
 pub(crate) const fn held_rows(geometry: &Geometry, pixels: usize) -> usize {
     let [_, height, width] = geometry.output;
     // The first pixel may be the last of its row.
-    let rows = 1 + (pixels - 1).div_ceil(width);
+    let rows = 1 + quotient(pixels + width - 2, width);
     let rows = if rows < height { rows } else { height };
     let seen = (rows - 1).saturating_mul(geometry.stride[1]).saturating_add(geometry.reach(1) + 2);
     let wanted = seen.saturating_add(2 * MARGIN);
