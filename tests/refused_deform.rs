@@ -99,9 +99,9 @@ fn sizes() {
     assert!(tall.plan_within(Layout::Nhwc, 1, [22, 1], bytes).is_ok());
     too_large(tall, 1, [23, 1], Field::Scratch);
     too_large(DeformConv2d::new(1 << 9, 1 << 9, [1, 1]), 1, [1, 1], Field::WeightElements);
-    // Room for packed weights, for rows that are held.
+    // Room for packed weights besides.
     let packs = DeformConv2d::new(64, 1 << 8, [3, 4]);
-    let plan = packs.plan_within(Layout::Nhwc, 1, [8, 9], bytes).unwrap();
+    let plan = packs.plan_within(Layout::Nhwc, 1, [13, 11], bytes).unwrap();
     let field = Field::Scratch;
     refused(plan.unpacked(), field, Expected::AtMost(elements), Found::Overflow);
 }
