@@ -33,6 +33,9 @@ use core::ops::Range;
 /// The pixels of a block are a multiple of this: whole tiles of 4, 6 and 8.
 const TILES: usize = 24;
 
+/// The elements of a cache line, at which columns begin: vectors that straddle two are stored slowly.
+const LINE: usize = 64 / size_of::<Element>();
+
 /// A deformable convolution.
 pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Error> {
     let elements = problem.most_elements();
@@ -56,7 +59,8 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
     let mut layer = tri!(Layer::new(problem, block, compute, Options { forced, ..options }));
     layer.options = options;
     layer.cutter = Some(cut);
-    layer.scratch_len = layer.scratch_len.saturating_add(columns_len).saturating_add(held);
+    let samples_len = columns_len.saturating_add(held).saturating_add(LINE - 1);
+    layer.scratch_len = layer.scratch_len.saturating_add(samples_len);
     Ok(layer)
 }
 
@@ -154,10 +158,14 @@ unsafe fn compute_image(
     let Operands { isa, input, offsets, mask, bias, activation, .. } = *operands;
     let most = block.geometry.pixels();
     let per_pixel = geometry.taps() * geometry.in_channels;
+    let skipped = scratch.as_ptr().align_offset(LINE * size_of::<Element>());
+    let (_, scratch) = scratch.split_at_mut_checked(skipped).unwrap_or_default();
     let (columns, scratch) = scratch.split_at_mut_checked(most * per_pixel).unwrap_or_default();
     let room = rows_to_hold(problem, most);
     let (memory, scratch) =
         scratch.split_at_mut_checked(held_len(geometry, room)).unwrap_or_default();
+
+    debug_assert!(columns.len() == most * per_pixel, "less scratch memory than the layer says");
 
     let image = Rows::of_image(geometry, input, &problem.input);
     let mut held =
