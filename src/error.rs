@@ -53,6 +53,14 @@ pub enum Field {
     InputElements,
     /// The elements that the output spans, strides included.
     OutputElements,
+    /// The groups of input channels that have offsets of their own, which divide them.
+    OffsetGroups,
+    /// The elements of the offsets.
+    OffsetElements,
+    /// An extent of the offsets.
+    OffsetShape(usize),
+    /// An extent of the mask.
+    MaskShape(usize),
     /// The elements of the weights, packed or not.
     WeightElements,
     /// The elements that the residual spans, strides included.
@@ -75,6 +83,12 @@ pub enum Field {
     CacheL2,
     /// The slice of the input.
     Input,
+    /// The slice of the offsets.
+    Offsets,
+    /// The slice of the mask.
+    Mask,
+    /// Whether a call brings a mask.
+    Modulation,
     /// The slice of the output.
     Output,
     /// The slice of the weights in PyTorch's order.
@@ -164,6 +178,10 @@ pub enum Expected {
     LayerOfThePlan,
     /// A kernel that can run the layer.
     FittingKernel,
+    /// A mask, for a layer that is modulated.
+    Mask,
+    /// No mask, for a layer that is not.
+    NoMask,
 }
 
 /// What an [`Error`] met.
@@ -192,6 +210,10 @@ pub enum Found {
     AnotherLayer,
     /// A kernel that cannot run the layer.
     UnfitKernel,
+    /// A mask.
+    Mask,
+    /// No mask.
+    NoMask,
 }
 
 impl Error {
@@ -251,6 +273,10 @@ impl Field {
             Field::OutputPadding(_) => "output_padding",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
+            Field::OffsetGroups => "offset_groups",
+            Field::OffsetElements => "elements of the offsets",
+            Field::OffsetShape(_) => "shape of the offsets",
+            Field::MaskShape(_) => "shape of the mask",
             Field::WeightElements => "elements of the weights",
             Field::ResidualElements => "elements of the residual",
             Field::ColumnRows => "rows of the columns",
@@ -266,6 +292,9 @@ impl Field {
             Field::CacheL1 => "bytes of the first-level cache",
             Field::CacheL2 => "bytes of the second-level cache",
             Field::Input => "length of the input",
+            Field::Offsets => "length of the offsets",
+            Field::Mask => "length of the mask",
+            Field::Modulation => "modulation",
             Field::Output => "length of the output",
             Field::Weights => "length of the weights",
             Field::Weight(_) => "weights",
@@ -300,6 +329,8 @@ impl Field {
             | Field::Padding(axis)
             | Field::PaddingSide(axis)
             | Field::OutputPadding(axis)
+            | Field::OffsetShape(axis)
+            | Field::MaskShape(axis)
             | Field::Weight(axis) => Some(axis),
             _ => None,
         }
@@ -335,6 +366,8 @@ impl fmt::Display for Expected {
             Expected::Blob => f.write_str("a blob that a plan of the layer has packed"),
             Expected::LayerOfThePlan => f.write_str("that of the plan"),
             Expected::FittingKernel => f.write_str("one that can run the layer"),
+            Expected::Mask => f.write_str("a mask"),
+            Expected::NoMask => f.write_str("no mask"),
         }
     }
 }
@@ -353,6 +386,8 @@ impl fmt::Display for Found {
             Found::OtherWords => f.write_str("other words"),
             Found::AnotherLayer => f.write_str("another one"),
             Found::UnfitKernel => f.write_str("one that cannot"),
+            Found::Mask => f.write_str("one"),
+            Found::NoMask => f.write_str("none"),
         }
     }
 }

@@ -68,14 +68,18 @@ pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use op::correlation::{
     Correlation, Correlation1d, Correlation2d, Correlation3d, CorrelationPlan,
 };
+pub use op::deform::DeformConv2d;
 pub use op::fold::{Fold2d, FoldPlan};
 pub use op::functional::{conv_transpose1d, conv_transpose2d, conv_transpose3d};
-pub use op::functional::{conv1d, conv2d, conv3d, fold, unfold};
+pub use op::functional::{
+    conv1d, conv2d, conv3d, deform_conv2d, deform_conv2d_scratch_len, fold, unfold,
+};
 pub use op::numbers::ReceptiveField;
 pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use op::unfold::{Unfold2d, UnfoldPlan};
 pub use op::windows::{WindowTile, WindowTiles};
 pub use plan::Plan;
+pub use plan::deform::DeformPlan;
 pub use problem::geometry::PaddingMode;
 pub use problem::shape::Shape;
 pub use problem::strides::{Layout, Strides};

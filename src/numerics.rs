@@ -19,6 +19,10 @@
 //! padded tap the same as multiplying it by `+0.0`, for finite weights. Taps that lie inside the
 //! input are never skipped: infinity times zero is NaN here as elsewhere.
 //!
+//! A deformable convolution has the same chain, over all taps: in place of `x` is the [`bilinear`]
+//! sample at the tap's position, times the mask if there is one; where the position is outside, it is
+//! `+0.0`, whatever the mask is.
+//!
 //! Folding ([`Fold2d`](crate::Fold2d)) adds, for each element of the image,
 //!
 //! ```text
@@ -129,4 +133,85 @@ pub fn finish(acc: f32, residual: Option<f32>, activation: Activation) -> f32 {
         None => acc,
     };
     canonical(activate(activation, sum))
+}
+
+/// Where a tap of a deformable convolution reads, along an axis: its `place` in the input, which is
+/// `output * stride - padding + tap * dilation`, moved by an `offset`. The place is an integer and is
+/// rounded to the nearest `f32` first (of two, the even one; up to 2<sup>24</sup> it is exact), then
+/// the sum.
+#[inline]
+pub fn deformed(place: isize, offset: f32) -> f32 {
+    place as f32 + offset
+}
+
+/// The sample of a plane of `height` times `width` elements at a position, a row and a column that
+/// need not be integers; `None` outside. The operation is that of `torchvision.ops.deform_conv2d`
+/// (<https://docs.pytorch.org/vision/stable/generated/torchvision.ops.deform_conv2d.html>, whose
+/// kernel is `deform_conv2d_kernel.cpp`), here in the order of its operations, each of them rounded:
+///
+/// ```text
+/// outside, unless y > -1 and y < height and x > -1 and x < width        (so where either is NaN)
+/// top = floor(y)    ly = y - top     hy = 1 - ly
+/// left = floor(x)   lx = x - left    hx = 1 - lx
+/// v1, v2 = the elements at (top, left), (top, left + 1)
+/// v3, v4 = those at (top + 1, left), (top + 1, left + 1)                (+0.0 where there is none)
+/// sample = (((hy * hx) * v1 + (hy * lx) * v2) + (ly * hx) * v3) + (ly * lx) * v4
+/// ```
+///
+/// `height` and `width` are rounded to `f32` where they are compared. `read` gives an element; it is
+/// asked for those that there are, even where their weight is zero: zero times infinity is NaN.
+///
+/// ```
+/// let plane = [[1.0, 2.0], [3.0, 5.0]];
+/// let at = |y, x| tapwise::numerics::bilinear([2, 2], [y, x], |row, column| plane[row][column]);
+/// assert_eq!(at(0.5, 0.5), Some(2.75));
+/// assert_eq!(at(1.5, 0.0), Some(1.5)); // half of it is below the last row
+/// assert_eq!((at(2.0, 0.0), at(f32::NAN, 0.0)), (None, None));
+/// ```
+#[inline]
+pub fn bilinear(
+    [height, width]: [usize; 2],
+    [y, x]: [f32; 2],
+    read: impl Fn(usize, usize) -> f32,
+) -> Option<f32> {
+    let (rows, columns) = (Between::of(y, height)?, Between::of(x, width)?);
+    let corner = |row: Option<usize>, column: Option<usize>| match (row, column) {
+        (Some(row), Some(column)) => read(row, column),
+        _ => 0.0,
+    };
+    let [w1, w2, w3, w4] = Between::weights(&rows, &columns);
+    let ([top, bottom], [left, right]) = (rows.places, columns.places);
+    let upper = w1 * corner(top, left) + w2 * corner(top, right);
+    Some((upper + w3 * corner(bottom, left)) + w4 * corner(bottom, right))
+}
+
+/// A position along an axis as one between two neighbours.
+pub(crate) struct Between {
+    /// Both, where they are inside.
+    pub places: [Option<usize>; 2],
+    /// How much each of them counts.
+    weights: [f32; 2],
+}
+
+impl Between {
+    /// `None` outside, and for NaN.
+    #[inline(always)]
+    pub fn of(position: f32, size: usize) -> Option<Between> {
+        if !(position > -1.0 && position < size as f32) {
+            return None;
+        }
+        let floor = libm::floorf(position);
+        let upper = position - floor;
+        // It is -1 or more, and the next number that an `f32` below `size` can be, or less.
+        let low = floor as isize;
+        let inside = |place: isize| usize::try_from(place).ok().filter(|place| *place < size);
+        Some(Between { places: [inside(low), inside(low + 1)], weights: [1.0 - upper, upper] })
+    }
+
+    /// Of the four corners, row by row.
+    #[inline(always)]
+    pub fn weights(rows: &Between, columns: &Between) -> [f32; 4] {
+        let ([hy, ly], [hx, lx]) = (rows.weights, columns.weights);
+        [hy * hx, hy * lx, ly * hx, ly * lx]
+    }
 }

@@ -3,6 +3,7 @@
 mod checks;
 pub(crate) mod conv;
 pub(crate) mod correlation;
+pub(crate) mod deform;
 pub(crate) mod fold;
 pub(crate) mod functional;
 pub(crate) mod numbers;

@@ -1,7 +1,9 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
+pub(crate) mod deform;
+
 use crate::compute::layer::{Layer, Options};
-use crate::compute::{borders, direct, phases, samples};
+use crate::compute::{self, borders, direct, phases, samples};
 use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::isa::Isa;
@@ -270,7 +272,7 @@ impl Plan {
         Shape::new(batch, out_channels, output, self.dimensions, self.channels_last())
     }
 
-    const fn channels_last(&self) -> bool {
+    pub(crate) const fn channels_last(&self) -> bool {
         matches!(self.layer.problem.layout, Layout::Nhwc)
     }
 
@@ -335,6 +337,7 @@ const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Res
         Operator::Convolution => direct::plan(problem, options),
         Operator::Transposed => phases::plan(problem, options),
         Operator::Correlation => samples::plan(problem, options),
+        Operator::Deformable { .. } => compute::deform::plan(problem, options),
     });
     layer.with_room_to_pack(format)
 }

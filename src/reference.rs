@@ -3,12 +3,14 @@
 //! It shares with them the geometry and [`crate::numerics`] only. Every kernel returns its bits.
 
 mod correlation;
+mod deform;
 mod fold;
 mod kernel_matrix;
 mod unfold;
 mod windows;
 
 pub use correlation::correlation;
+pub use deform::deform_conv2d;
 pub use fold::fold;
 pub use kernel_matrix::{kernel_matrix, kernel_matrix_len};
 pub use unfold::unfold;
@@ -127,7 +129,7 @@ fn chain(
 /// The taps along an axis by the place of their input.
 fn ascending(geometry: &Geometry, taps: usize) -> impl Iterator<Item = usize> {
     (0..taps).map(move |tap| match geometry.operator {
-        Operator::Convolution | Operator::Correlation => tap,
+        Operator::Convolution | Operator::Correlation | Operator::Deformable { .. } => tap,
         Operator::Transposed => taps - 1 - tap,
     })
 }
@@ -139,7 +141,7 @@ fn input_place(geometry: &Geometry, output: [usize; 3], tap: [usize; 3]) -> Opti
         let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
         let distance = tap[axis] * geometry.dilation[axis];
         at[axis] = match geometry.operator {
-            Operator::Convolution | Operator::Correlation => {
+            Operator::Convolution | Operator::Correlation | Operator::Deformable { .. } => {
                 let padded = output[axis] * stride + distance;
                 if geometry.padding_mode == PaddingMode::Zeros {
                     padded.checked_sub(padding)?
@@ -173,7 +175,9 @@ fn weight_place(
     let in_per_group = geometry.in_channels / geometry.groups;
     let out_per_group = geometry.out_channels / geometry.groups;
     let filter = match geometry.operator {
-        Operator::Convolution | Operator::Correlation => out_channel * in_per_group + in_channel,
+        Operator::Convolution | Operator::Correlation | Operator::Deformable { .. } => {
+            out_channel * in_per_group + in_channel
+        }
         Operator::Transposed => {
             let first = out_channel / out_per_group * in_per_group;
             (first + in_channel) * out_per_group + out_channel % out_per_group

@@ -1,5 +1,6 @@
 //! Running a plan: at once, or as disjoint pieces that any threads compute in any order.
 
+pub(crate) mod deform;
 pub(crate) mod output;
 pub(crate) mod task;
 pub(crate) mod tiles;

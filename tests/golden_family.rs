@@ -3,10 +3,13 @@
 //! gives is compared with both (`check`): bits where data are integers, and otherwise within what
 //! the magnitudes that a loop adds up allow.
 
+#[path = "support/deform.rs"]
+mod deformable;
 #[path = "support/family.rs"]
 mod family;
 mod support;
 
+use deformable::deform;
 use family::{ActivationCase, Case, Operator, PaddingMode, Sum, cases, family};
 use support::{Layer, POISON, from_layout, paths, run, to_layout};
 use tapwise::{Epilogue, Layout, Weights};
@@ -348,6 +351,32 @@ fn deformable_convolutions() {
         let Operator::DeformConv { offset_groups, .. } = case.operator else { continue };
         let sums = deform_conv(&case, offset_groups);
         case.check_sums(&sums);
+
+        let (x, w, offsets, mask) = (case.input(), case.weights(), case.offsets(), case.mask());
+        let deform = deform(&case.layer, offset_groups, mask.is_some());
+        let Layer { batch, in_channels, out_channels, size: [_, height, width], .. } = case.layer;
+        let bias = case.bias();
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let of = |values: &[f32], channels: usize, pixels: usize| {
+                to_layout(layout, values, channels, pixels)
+            };
+            let x = of(&x, in_channels, case.layer.pixels_in());
+            let sets = offset_groups * case.taps();
+            let offsets = of(&offsets, 2 * sets, case.places());
+            let mask = mask.as_ref().map(|mask| of(mask, sets, case.places()));
+            let epilogue = Epilogue::new().bias(&bias);
+            for isa in paths() {
+                let plan = deform.plan(layout, batch, [height, width]).unwrap();
+                let plan = plan.with_isa(isa).unwrap();
+                let mut packed = vec![POISON; plan.packed_len()];
+                let packed = plan.pack(&w, &mut packed).unwrap();
+                let mut scratch = vec![POISON; plan.scratch_len()];
+                let mut y = vec![POISON; plan.output_len()];
+                plan.run(&x, &offsets, mask.as_deref(), packed, epilogue, &mut scratch, &mut y)
+                    .unwrap();
+                case.check(&from_layout(layout, &y, out_channels, case.places()), &sums);
+            }
+        }
     }
 }
 

@@ -8,8 +8,8 @@ mod support;
 use core::ffi::{c_int, c_long, c_void};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use support::{Layer, POISON, assert_same_bits, fill, paths};
-use tapwise::{Epilogue, Kernel, Layout, Plan, Strides, Weights, reference};
+use support::{Layer, POISON, assert_same_bits, fill, last_axes, paths};
+use tapwise::{DeformConv2d, Epilogue, Kernel, Layout, Plan, Strides, Weights, reference};
 
 unsafe extern "C" {
     fn mmap(
@@ -303,6 +303,87 @@ fn every_kernel_stays_inside() {
     for kernel in [("dense", true), ("channels", false), ("pixels", false), ("planes", true)] {
         assert!(kernels.contains(&kernel), "{kernels:?}");
     }
+}
+
+/// Samples at every border of the input, from slices that end or begin there.
+#[test]
+fn samples_stay_inside() {
+    let mut memory = Memory::new();
+    let (mut moves, mut masks) = (Guarded::new(ROOM), Guarded::new(ROOM));
+    let mut taps_outside = 0;
+    for number in 0..40 {
+        let channels = [1 + number * 7 % 34, 1 + number * 5 % 19];
+        let size = [1, 1 + number % 7, 1 + number * 3 % 11];
+        let layer = Layer::new(2, channels, size, [1, 1 + number % 3, 1 + number % 4]);
+        let groups = if number % 4 == 3 { layer.in_channels } else { 1 };
+        let layer = Layer { groups, out_channels: channels[1] * groups, ..layer };
+        let deform =
+            DeformConv2d::new(layer.in_channels, layer.out_channels, last_axes(layer.kernel))
+                .padding([2, 3])
+                .stride([1 + number % 2, 1])
+                .groups(groups);
+        let modulated = number % 3 > 0;
+        let deform = if modulated { deform.modulated() } else { deform };
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let plan = deform.plan(layout, 2, last_axes(layer.size)).unwrap();
+            let plan = if number % 2 == 1 { plan.assume_caches(512, 512).unwrap() } else { plan };
+            let distance = [0.0, 1.5, 6.0, 20.0][number % 4];
+            let offsets: Vec<f32> = fill(plan.offsets_len(), 5)
+                .iter()
+                .map(|offset| (offset * distance * 2.0).round() / 2.0)
+                .collect();
+            taps_outside += offsets.iter().filter(|offset| offset.abs() > 5.0).count();
+            let (x, w) = (fill(plan.input_len(), 1), fill(plan.weights_len(), 2));
+            let mask = fill(plan.mask_len(), 6);
+            let bias = fill(layer.out_channels, 3);
+            let residual = fill(plan.output_len(), 4);
+            let epilogue = Epilogue::new().bias(&bias).residual(&residual).relu6();
+            let mut expected = vec![POISON; plan.output_len()];
+            reference::deform_conv2d(
+                &plan,
+                &x,
+                &offsets,
+                modulated.then_some(&mask[..]),
+                &w,
+                epilogue,
+                &mut expected,
+            )
+            .unwrap();
+            for kernel in Kernel::ALL {
+                let Ok(plan) = plan.with_kernel(kernel) else { continue };
+                for isa in paths() {
+                    for side in [Side::Before, Side::Behind] {
+                        let plan = plan.with_isa(isa).unwrap();
+                        let x = memory.x.copy(side, &x);
+                        let w = memory.weights.copy(side, &w);
+                        let packed = memory.packed.filled(side, plan.packed_len(), POISON);
+                        let packed = Weights::Packed(plan.pack(w, packed).unwrap());
+                        let offsets = moves.copy(side, &offsets);
+                        let mask = masks.copy(side, &mask);
+                        let mask = modulated.then_some(&*mask);
+                        let bias = memory.bias.copy(side, &bias);
+                        let residual = memory.residual.copy(side, &residual);
+                        let epilogue = Epilogue::new().bias(bias).residual(residual).relu6();
+                        let unpacked = (plan.unpacked().unwrap(), Weights::Unpacked(w));
+                        for (plan, weights) in [(plan, packed), unpacked] {
+                            let scratch = memory.scratch.filled(side, plan.scratch_len(), POISON);
+                            let y = memory.y.filled(side, plan.output_len(), POISON);
+                            plan.run(x, offsets, mask, weights, epilogue, scratch, y).unwrap();
+                            assert_same_bits(y, &expected, (layer, layout, kernel, isa, side));
+
+                            let y = memory.y.filled(side, plan.output_len(), POISON);
+                            let mut job = plan.job(x, offsets, mask, weights, epilogue, y).unwrap();
+                            for tile in job.tiles(5) {
+                                tile.run(scratch).unwrap();
+                            }
+                            assert_same_bits(y, &expected, (layer, layout, kernel, isa, side));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(taps_outside > 10_000, "{taps_outside}");
 }
 
 const TRAP: &str = "GUARD_PAGES_TRAP";

@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use support::paths;
 use tapwise::{
-    Conv2d, ConvTranspose1d, ConvTranspose2d, Epilogue, Field, Layout, PackedWeights, Plan,
-    Weights, conv_transpose2d, conv2d,
+    Conv2d, ConvTranspose1d, ConvTranspose2d, DeformConv2d, DeformPlan, Epilogue, Field, Layout,
+    PackedWeights, Plan, Weights, conv_transpose2d, conv2d,
 };
 
 thread_local! {
@@ -301,6 +301,39 @@ fn nothing_is_allocated_in_one_transposed_call() {
     assert_eq!(call(1), Ok([1, CHANNELS, 11, 13]));
     let one_tap = 0.5 + 0.25 * CHANNELS as f32;
     assert_eq!(y[0], one_tap);
+}
+
+const DEFORM: DeformPlan = {
+    let layer = DeformConv2d::new(CHANNELS, CHANNELS, [3, 3]).padding([1, 1]).modulated();
+    match layer.plan(Layout::Nchw, 1, [6, 7]) {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+};
+static OFFSETS: [f32; DEFORM.offsets_len()] = [0.0; DEFORM.offsets_len()];
+static MASK: [f32; DEFORM.mask_len()] = [1.0; DEFORM.mask_len()];
+
+#[test]
+fn a_deformable_layer_allocates_nothing() {
+    let mut packed = [0.0; DEFORM.packed_len()];
+    let mut scratch = vec![f32::NAN; DEFORM.unpacked().unwrap().scratch_len()];
+    let mut y = [f32::NAN; DEFORM.output_len()];
+    let packed = DEFORM.pack(&WEIGHTS, &mut packed).unwrap();
+    for isa in paths() {
+        without_allocation(|| {
+            let plan = DEFORM.with_isa(isa).unwrap();
+            assert_eq!(plan.scratch_len(), DEFORM.scratch_len());
+            let epilogue = Epilogue::new().bias(&BIAS);
+            plan.run(&X, &OFFSETS, Some(&MASK), packed, epilogue, &mut scratch, &mut y).unwrap();
+            assert_eq!(y[0], corner(&PLANES));
+            let plan = plan.unpacked().unwrap();
+            let weights = Weights::Unpacked(&WEIGHTS);
+            plan.run(&X, &OFFSETS, Some(&MASK), weights, epilogue, &mut scratch, &mut y).unwrap();
+            assert_eq!(y[0], corner(&PLANES));
+            let mut job = plan.job(&X, &OFFSETS, Some(&MASK), weights, epilogue, &mut y).unwrap();
+            job.tiles(3).for_each(|tile| tile.run(&mut scratch).unwrap());
+        });
+    }
 }
 
 #[test]

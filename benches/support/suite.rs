@@ -268,7 +268,7 @@ impl Random {
     }
 
     /// Values from -1 to below 1, each a multiple of 2^-23, so that no rounding is involved.
-    fn vector(&mut self, len: usize) -> Vec<f32> {
+    pub fn vector(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| (self.next_u64() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
     }
 }

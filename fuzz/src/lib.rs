@@ -1,5 +1,9 @@
 //! What the targets share, which is what the tests use: from bytes to layers, and what has to hold.
 
+#[path = "../../tests/support/deform_description.rs"]
+pub mod deform_description;
+#[path = "../../tests/support/deform.rs"]
+pub mod deformable;
 #[path = "../../tests/support/description.rs"]
 pub mod description;
 #[path = "../../tests/support/mod.rs"]

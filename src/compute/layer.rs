@@ -29,6 +29,8 @@ pub(crate) struct Layer {
     pub scheduler: Option<Scheduler>,
     /// The number of an output, from that of a pixel of the simplest form, where they differ.
     pub pixel: Option<fn(&Geometry, usize) -> usize>,
+    /// How an output is cut, where that is not the kernel's affair.
+    pub cutter: Option<Cutter>,
     pub options: Options,
     /// The elements that a part needs.
     pub scratch_len: usize,
@@ -40,6 +42,9 @@ pub(crate) struct Layer {
 /// The operands are as long as the problem's sizes, the scratch memory as the layer says. The part lies
 /// inside the output, and nobody else accesses its elements meanwhile.
 pub(crate) type ComputePart = unsafe fn(&Layer, &Operands, &Part, &mut [Element]);
+
+/// Cuts an output into parts.
+pub(crate) type Cutter = fn(&Layer, whole: &Part, Wanted) -> Cut;
 
 /// The schedule of the kernel of a layer for another problem.
 pub(crate) type Scheduler = fn(&Problem, &Caches, unpacked: bool) -> Schedule;
@@ -89,6 +94,7 @@ impl Layer {
             compute,
             scheduler: None,
             pixel: None,
+            cutter: None,
             options,
             scratch_len: schedule.scratch_len(&simplest.geometry),
         })
@@ -96,6 +102,9 @@ impl Layer {
 
     /// Cuts an output into parts.
     pub fn cut(&self, whole: &Part, wanted: Wanted) -> Cut {
+        if let Some(cutter) = self.cutter {
+            return cutter(self, whole, wanted);
+        }
         let Layer { simplest, .. } = self;
         let whole = if self.pixel.is_some() {
             &Part { pixels: 0..simplest.geometry.pixels(), panels: whole.panels.clone() }

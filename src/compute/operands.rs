@@ -10,6 +10,10 @@ use crate::kernel::activate::{Activate, Parameter};
 pub(crate) struct Operands<'a> {
     pub isa: Isa,
     pub input: *const Element,
+    /// Of a deformable convolution, otherwise null.
+    pub offsets: *const Element,
+    /// Of a deformable convolution that is modulated, otherwise null.
+    pub mask: *const Element,
     /// Panels, or weights that are not packed, as the plan takes them.
     pub weights: &'a [Element],
     /// A value for each output channel, or null.

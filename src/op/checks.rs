@@ -18,8 +18,8 @@ pub(super) const fn channels(
     tri!(at_least_one(Field::InChannels, in_channels));
     tri!(at_least_one(Field::OutChannels, out_channels));
     tri!(at_least_one(Field::Groups, groups));
-    tri!(divides(groups, in_channels));
-    tri!(divides(groups, out_channels));
+    tri!(divides(Field::Groups, groups, in_channels));
+    tri!(divides(Field::Groups, groups, out_channels));
     Ok(Geometry {
         batch,
         in_channels,
@@ -40,9 +40,9 @@ pub(super) const fn channels(
     })
 }
 
-const fn divides(groups: usize, channels: usize) -> Result<(), Error> {
+pub(super) const fn divides(field: Field, groups: usize, channels: usize) -> Result<(), Error> {
     if channels.is_multiple_of(groups) {
         return Ok(());
     }
-    Err(Error::new(Field::Groups, Expected::DivisorOf(channels), Found::Count(groups)))
+    Err(Error::new(field, Expected::DivisorOf(channels), Found::Count(groups)))
 }

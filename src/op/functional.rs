@@ -3,10 +3,12 @@
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
 use crate::op::conv::Conv;
+use crate::op::deform::DeformConv2d;
 use crate::op::fold::Fold2d;
 use crate::op::transpose::ConvTranspose;
 use crate::op::unfold::Unfold2d;
-use crate::problem::arithmetic::{at_least_1, divide, mul};
+use crate::plan::deform::DeformPlan;
+use crate::problem::arithmetic::{at_least_1, divide, mul, quotient, tri};
 use crate::problem::strides::Layout;
 use crate::run::weights::Weights;
 
@@ -302,3 +304,140 @@ let shape = tapwise::conv_transpose3d(
 )?;
 assert_eq!((shape, y), ([1, 1, 2, 2, 2], [2.0; 8]));"
 );
+
+/// `torchvision.ops.deform_conv2d` on contiguous tensors: `x` is `[batch, in_channels, height, width]`,
+/// `offset` `[batch, 2 * offset_groups * height * width, H, W]` with the height and the width of the
+/// kernel, `weight` `[out_channels, in_channels / groups, height, width]`, `bias` `[out_channels]`, `mask`
+/// as `offset` with half as many channels, `y` `[batch, out_channels, H, W]`; each shape comes before its
+/// slice. Groups and offset groups follow from the shapes. Returns the shape of `y`, whose first elements
+/// are written.
+///
+/// `scratch` has [`deform_conv2d_scratch_len`] elements. For a layer that runs more than once, or has an
+/// activation, or is channels last, use [`DeformConv2d::plan`].
+///
+/// Source: <https://docs.pytorch.org/vision/stable/generated/torchvision.ops.deform_conv2d.html>.
+///
+/// ```
+/// use tapwise::{deform_conv2d, deform_conv2d_scratch_len};
+/// let (x_shape, offset_shape, weight_shape) = ([1, 1, 1, 3], [1, 2, 1, 3], [1, 1, 1, 1]);
+/// const LEN: usize = match deform_conv2d_scratch_len(
+///     [1, 1, 1, 3], [1, 2, 1, 3], [1, 1, 1, 1], [1, 1], [0, 0], [1, 1],
+/// ) {
+///     Ok(len) => len,
+///     Err(error) => error.panic(),
+/// };
+/// let offset = [0.0, 0.0, 0.0, 0.5, -2.0, -0.5];
+/// let mut y = [0.0; 3];
+/// let shape = deform_conv2d(
+///     x_shape, &[1.0, 2.0, 4.0], offset_shape, &offset, weight_shape, &[10.0], None,
+///     [1, 1], [0, 0], [1, 1], None, &mut [0.0; LEN], &mut y,
+/// )?;
+/// assert_eq!((shape, y), ([1, 1, 1, 3], [15.0, 0.0, 30.0]));
+/// # Ok::<(), tapwise::Error>(())
+/// ```
+///
+/// # Errors
+/// As of [`DeformConv2d::plan`] and [`DeformPlan::run`]; [`Field::InChannels`] if the shapes of `x` and
+/// `weight` do not fit each other; [`Field::OffsetShape`] and [`Field::MaskShape`] if those of `offset`
+/// and `mask` do not fit the rest.
+#[allow(clippy::too_many_arguments)]
+pub fn deform_conv2d(
+    x_shape: [usize; 4],
+    x: &[f32],
+    offset_shape: [usize; 4],
+    offset: &[f32],
+    weight_shape: [usize; 4],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    mask: Option<([usize; 4], &[f32])>,
+    scratch: &mut [f32],
+    y: &mut [f32],
+) -> Result<[usize; 4], Error> {
+    let modulated = mask.is_some();
+    let shapes = [x_shape, offset_shape, weight_shape];
+    let plan = deform_plan(shapes, stride, padding, dilation, modulated)?;
+    let mask = match mask {
+        None => None,
+        Some((shape, mask)) => {
+            let [batch, channels, height, width] = offset_shape;
+            let of_offset = [batch, channels / 2, height, width];
+            if let Some((axis, expected, found)) = difference(of_offset, shape) {
+                return Err(Error::new(Field::MaskShape(axis), expected, found));
+            }
+            Some(mask)
+        }
+    };
+    let epilogue = match bias {
+        Some(bias) => Epilogue::new().bias(bias),
+        None => Epilogue::new(),
+    };
+    plan.run(x, offset, mask, Weights::Unpacked(weight), epilogue, scratch, y)?;
+    let [batch, _, height, width] = offset_shape;
+    Ok([batch, weight_shape[0], height, width])
+}
+
+/// The elements of scratch memory that [`deform_conv2d`] needs for tensors of these shapes.
+///
+/// # Errors
+/// As of [`deform_conv2d`], so far as they depend on shapes.
+pub const fn deform_conv2d_scratch_len(
+    x_shape: [usize; 4],
+    offset_shape: [usize; 4],
+    weight_shape: [usize; 4],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+) -> Result<usize, Error> {
+    let shapes = [x_shape, offset_shape, weight_shape];
+    Ok(tri!(deform_plan(shapes, stride, padding, dilation, false)).scratch_len())
+}
+
+/// The layer that follows from the shapes of input, offsets and weights.
+const fn deform_plan(
+    [x, offset, weight]: [[usize; 4]; 3],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    modulated: bool,
+) -> Result<DeformPlan, Error> {
+    let [batch, in_channels, height, width] = x;
+    let [out_channels, in_per_group, kernel_height, kernel_width] = weight;
+    let groups = quotient(in_channels, in_per_group);
+    let taps = kernel_height.saturating_mul(kernel_width);
+    let mut layer = DeformConv2d::new(in_channels, out_channels, [kernel_height, kernel_width])
+        .stride(stride)
+        .padding(padding)
+        .dilation(dilation)
+        .groups(groups)
+        .offset_groups(quotient(offset[1], taps.saturating_mul(2)));
+    if modulated {
+        layer = layer.modulated();
+    }
+    if groups.saturating_mul(in_per_group) != in_channels {
+        let expected = Expected::Exactly(groups.saturating_mul(in_per_group));
+        return Err(Error::new(Field::InChannels, expected, Found::Count(in_channels)));
+    }
+    let plan = tri!(tri!(layer.plan(Layout::Nchw, batch, [height, width])).unpacked());
+    let [out_height, out_width] = tri!(layer.output_size([height, width]));
+    let sets = layer.offset_group_count() * taps;
+    let of_output = [batch, 2 * sets, out_height, out_width];
+    if let Some((axis, expected, found)) = difference(of_output, offset) {
+        return Err(Error::new(Field::OffsetShape(axis), expected, found));
+    }
+    Ok(plan)
+}
+
+/// The first axis along which two shapes differ, with what was expected and found there.
+const fn difference(expected: [usize; 4], found: [usize; 4]) -> Option<(usize, Expected, Found)> {
+    let mut axis = 0;
+    while axis < 4 {
+        if found[axis] != expected[axis] {
+            return Some((axis, Expected::Exactly(expected[axis]), Found::Count(found[axis])));
+        }
+        axis += 1;
+    }
+    None
+}

@@ -38,6 +38,9 @@ pub(crate) enum Operator {
     Transposed,
     /// A convolution of each image with a window of its own.
     Correlation,
+    /// Each output gathers samples between inputs, where offsets say: one for each tap and each of so
+    /// many groups of input channels, which a mask multiplies if it is modulated.
+    Deformable { offset_groups: usize, modulated: bool },
 }
 
 /// How the input continues in the padding: PyTorch's `padding_mode`.
@@ -117,10 +120,10 @@ impl Geometry {
     /// convolution those of all taps with all inputs.
     pub const fn macs(&self) -> u128 {
         let (pixels, channels) = match self.operator {
-            Operator::Convolution | Operator::Correlation => {
+            Operator::Transposed => (pixels(&self.input), self.in_channels * self.out_per_group),
+            Operator::Convolution | Operator::Correlation | Operator::Deformable { .. } => {
                 (pixels(&self.output), self.out_channels * self.in_per_group)
             }
-            Operator::Transposed => (pixels(&self.input), self.in_channels * self.out_per_group),
         };
         self.batch as u128 * pixels * channels as u128 * self.taps() as u128
     }

@@ -30,10 +30,10 @@ impl WeightStrides {
         let Geometry { in_per_group, out_per_group, .. } = *geometry;
         let per_group = in_per_group.wrapping_mul(out_per_group);
         let (out_channel, in_channel) = match geometry.operator {
-            Operator::Convolution | Operator::Correlation => {
+            Operator::Transposed => (filter, out_per_group.wrapping_mul(filter)),
+            Operator::Convolution | Operator::Correlation | Operator::Deformable { .. } => {
                 (in_per_group.wrapping_mul(filter), filter)
             }
-            Operator::Transposed => (filter, out_per_group.wrapping_mul(filter)),
         };
         let group = per_group.wrapping_mul(filter);
         let strides = WeightStrides { first: 0, sample: 0, group, out_channel, in_channel, taps };

@@ -63,6 +63,8 @@ impl<'a> Task<'a> {
                 Weights::Unpacked(weights) => weights,
             },
             input: input.as_ptr(),
+            offsets: core::ptr::null(),
+            mask: core::ptr::null(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual: match epilogue.residual {
                 Residual::None => core::ptr::null(),
@@ -77,6 +79,14 @@ impl<'a> Task<'a> {
             output,
         };
         Task { plan, operands }
+    }
+
+    /// With what moves the taps of a deformable convolution, of the lengths of its plan; the mask is
+    /// one if the plan is modulated.
+    pub fn with_offsets(mut self, offsets: &'a [Element], mask: Option<&'a [Element]>) -> Self {
+        self.operands.offsets = offsets.as_ptr();
+        self.operands.mask = mask.map_or(core::ptr::null(), <[Element]>::as_ptr);
+        self
     }
 
     pub fn plan(&self) -> &'a Plan {
