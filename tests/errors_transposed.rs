@@ -334,7 +334,7 @@ fn errors_read_well() {
     let output_padding = UP.output_padding([0, 2]);
     assert_eq!(text(plan(output_padding)), "output_padding[1]: expected at most 1, found 2");
     let output_size = UP.to_output_size([17, 20]);
-    assert_eq!(text(plan(output_size)), "output_size[1]: expected at most 18, found 20");
+    assert_eq!(text(plan(output_size)), "output size[1]: expected at most 18, found 20");
     assert_eq!(text(plan(UP.padding([9, 0]))), "padding[0]: expected at most 16, found 18");
 }
 

@@ -344,7 +344,8 @@ fn the_form_of_the_weights_is_the_plans() {
 
 #[test]
 fn a_kernel_that_cannot_run_a_layer_is_refused() {
-    let error = plan(Layout::Nhwc, 1).with_kernel(Kernel::Planes).unwrap_err();
+    let narrow = Conv2d::new(4, 4, [3, 3]).groups(2).plan(Layout::Nhwc, 1, [8, 8]).unwrap();
+    let error = narrow.with_kernel(Kernel::Dense).unwrap_err();
     assert_eq!(
         error.to_string(),
         "kernel asked for: expected one that can run the layer, found one that cannot"

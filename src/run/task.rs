@@ -1,6 +1,7 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
+use crate::compute::layer::Layer;
 use crate::compute::operands::Operands;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
@@ -16,6 +17,8 @@ use crate::plan::Plan;
 pub(crate) struct Task<'a> {
     plan: &'a Plan,
     operands: Operands<'a>,
+    /// A residual with strides of its own, which parts copy to the output; or null.
+    residual_apart: *const Element,
 }
 
 impl<'a> Task<'a> {
@@ -56,6 +59,15 @@ impl<'a> Task<'a> {
         epilogue: &Epilogue<'a>,
         output: *mut Element,
     ) -> Task<'a> {
+        let no_residual = core::ptr::null();
+        let (residual, residual_apart) = match epilogue.residual {
+            Residual::None => (no_residual, no_residual),
+            Residual::Slice(residual) if plan.residual_apart.is_some() => {
+                (output.cast_const(), residual.as_ptr())
+            }
+            Residual::Slice(residual) => (residual.as_ptr(), no_residual),
+            Residual::Output => (output.cast_const(), no_residual),
+        };
         let operands = Operands {
             isa: plan.isa(),
             weights: match weights {
@@ -66,11 +78,7 @@ impl<'a> Task<'a> {
             offsets: core::ptr::null(),
             mask: core::ptr::null(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
-            residual: match epilogue.residual {
-                Residual::None => core::ptr::null(),
-                Residual::Slice(residual) => residual.as_ptr(),
-                Residual::Output => output.cast_const(),
-            },
+            residual,
             activation: epilogue.function.fused(),
             pass: match epilogue.pass {
                 Some(pass) => Some((pass, epilogue.function.parameter())),
@@ -78,7 +86,7 @@ impl<'a> Task<'a> {
             },
             output,
         };
-        Task { plan, operands }
+        Task { plan, operands, residual_apart }
     }
 
     /// With what moves the taps of a deformable convolution, of the lengths of its plan; the mask is
@@ -114,25 +122,24 @@ impl<'a> Task<'a> {
         if part.pixels.is_empty() {
             return Ok(()); // there are no images
         }
-        let mut operands = self.operands;
-        let Operands { residual, output, .. } = operands;
+        let operands = &self.operands;
         if let Some(apart) = &plan.residual_apart
-            && !residual.is_null()
-            && residual != output.cast_const()
+            && !self.residual_apart.is_null()
         {
+            let Layer { problem, .. } = &plan.layer;
             // SAFETY: the residual has as many elements as its strides reach, the output as its own
             // do; the part is the caller's.
             unsafe {
-                (apart.copy)(&plan.layer.problem, &apart.strides, residual, output, &part);
+                (apart.copy)(problem, &apart.strides, self.residual_apart, operands.output, &part);
             }
-            operands.residual = output.cast_const();
         }
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
-        unsafe { (plan.layer.compute)(&plan.layer, &operands, &part, scratch) };
+        unsafe { (plan.layer.compute)(&plan.layer, operands, &part, scratch) };
         if let Some((pass, parameter)) = operands.pass {
             // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
-            unsafe { pass(&plan.layer.problem, operands.isa, parameter, output, &part) };
+            let problem = &plan.layer.problem;
+            unsafe { pass(problem, operands.isa, parameter, operands.output, &part) };
         }
         Ok(())
     }
