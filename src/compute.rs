@@ -4,3 +4,5 @@ pub(crate) mod direct;
 pub(crate) mod layer;
 pub(crate) mod operands;
 pub(crate) mod phases;
+pub(crate) mod pieces;
+pub(crate) mod separable;

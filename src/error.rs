@@ -18,6 +18,16 @@ pub struct Error {
     field: Field,
     expected: Expected,
     found: Found,
+    stage: Option<Stage>,
+}
+
+/// Which layer of a [`Separable2d`](crate::Separable2d) an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The first layer.
+    Depthwise,
+    /// The second layer.
+    Pointwise,
 }
 
 /// What an [`Error`] is about. The number is an axis of the layer, from 0, unless it says
@@ -85,6 +95,8 @@ pub enum Field {
     Bias,
     /// The slice of the residual.
     Residual,
+    /// A residual where there can be none.
+    ResidualBetween,
     /// The residual that the output holds.
     ResidualFromOutput,
     /// The slice of the scratch memory.
@@ -142,6 +154,8 @@ pub enum Expected {
     LayerOfThePlan,
     /// A kernel that can run the layer.
     FittingKernel,
+    /// No residual.
+    NoResidual,
 }
 
 /// What an [`Error`] met.
@@ -170,11 +184,19 @@ pub enum Found {
     AnotherLayer,
     /// A kernel that cannot run the layer.
     UnfitKernel,
+    /// A residual.
+    Residual,
 }
 
 impl Error {
     pub(crate) const fn new(field: Field, expected: Expected, found: Found) -> Self {
-        Error { field, expected, found }
+        Error { field, expected, found, stage: None }
+    }
+
+    /// The same about one of two layers.
+    pub(crate) const fn of(mut self, stage: Stage) -> Self {
+        self.stage = Some(stage);
+        self
     }
 
     pub(crate) const fn too_small(field: Field, least: usize, found: usize) -> Self {
@@ -203,6 +225,11 @@ impl Error {
     /// What came.
     pub const fn found(self) -> Found {
         self.found
+    }
+
+    /// Of a separable layer: which of the two the field belongs to, if it is not both of them.
+    pub const fn stage(self) -> Option<Stage> {
+        self.stage
     }
 
     /// Ends the compilation of a `const` plan with the name of the field (or panics at run time:
@@ -249,6 +276,7 @@ impl Field {
             Field::PackedSignature => "layer of the packed weights",
             Field::Bias => "length of the bias",
             Field::Residual => "length of the residual",
+            Field::ResidualBetween => "residual",
             Field::ResidualFromOutput => "residual from the output",
             Field::Scratch => "length of the scratch memory",
             Field::ClampLower => "lower bound of the clamp",
@@ -300,6 +328,7 @@ impl fmt::Display for Expected {
             Expected::Blob => f.write_str("a blob that a plan of the layer has packed"),
             Expected::LayerOfThePlan => f.write_str("that of the plan"),
             Expected::FittingKernel => f.write_str("one that can run the layer"),
+            Expected::NoResidual => f.write_str("none"),
         }
     }
 }
@@ -318,12 +347,18 @@ impl fmt::Display for Found {
             Found::OtherWords => f.write_str("other words"),
             Found::AnotherLayer => f.write_str("another one"),
             Found::UnfitKernel => f.write_str("one that cannot"),
+            Found::Residual => f.write_str("one"),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            Some(Stage::Depthwise) => f.write_str("depthwise layer: ")?,
+            Some(Stage::Pointwise) => f.write_str("pointwise layer: ")?,
+            None => {}
+        }
         write!(f, "{}: expected {}, found {}", self.field, self.expected, self.found)
     }
 }

@@ -32,8 +32,9 @@ use part::{Cut, Part, Wanted};
 /// Computes a part of the output.
 ///
 /// # Safety
-/// The schedule is that of the call's problem, or of one that has a larger input, and the call has the weights that it reads; all else
-/// is what [`Call`] vouches for.
+/// The schedule is that of the call's problem, or of one that has a larger input or fewer pixels, but no
+/// fewer than the call's part; the call has the weights that it reads; all else is what [`Call`] vouches
+/// for.
 pub(crate) type Entry = unsafe fn(&Call, &Schedule);
 
 /// From a list of kernels everything that has to know them all.

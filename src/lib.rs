@@ -55,7 +55,7 @@ mod simd;
 struct Readme;
 
 pub use epilogue::{Activation, Epilogue};
-pub use error::{Error, Expected, Field, Found, StrideOf};
+pub use error::{Error, Expected, Field, Found, Stage, StrideOf};
 #[doc(hidden)]
 pub use isa::Features;
 pub use isa::Isa;
@@ -64,8 +64,10 @@ pub use kernel::{Kernel, bodies::LoopBody};
 pub use numerics::CHANNEL_BLOCK;
 pub use op::conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use op::functional::{conv1d, conv2d, conv3d};
+pub use op::separable::Separable2d;
 pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use plan::Plan;
+pub use plan::separable::SeparablePlan;
 pub use problem::shape::Shape;
 pub use problem::strides::{Layout, Strides};
 pub use run::output::OutputElement;

@@ -3,4 +3,5 @@
 mod checks;
 pub(crate) mod conv;
 pub(crate) mod functional;
+pub(crate) mod separable;
 pub(crate) mod transpose;

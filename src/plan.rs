@@ -1,5 +1,7 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
+pub(crate) mod separable;
+
 use crate::compute::layer::{Layer, Options};
 use crate::compute::{direct, phases};
 use crate::error::{Error, Expected, Field, Found};
@@ -84,13 +86,7 @@ impl Plan {
     /// # Errors
     /// A size of 0; scratch memory that the target cannot address.
     pub const fn assume_caches(self, l1: usize, l2: usize) -> Result<Plan, Error> {
-        if l1 == 0 {
-            return Err(Error::too_small(Field::CacheL1, 1, 0));
-        }
-        if l2 == 0 {
-            return Err(Error::too_small(Field::CacheL2, 1, 0));
-        }
-        let caches = Caches { first: l1, second: l2 };
+        let caches = tri!(Caches::assumed(l1, l2));
         self.planned_again(self.layer.problem, Options { caches, ..self.layer.options })
     }
 

@@ -1,6 +1,7 @@
 //! Running a plan: at once, or as disjoint pieces that any threads compute in any order.
 
 pub(crate) mod output;
+mod separable;
 pub(crate) mod task;
 pub(crate) mod tiles;
 pub(crate) mod weights;

@@ -112,7 +112,8 @@ impl Layer {
                 let outputs = (size + 2 * self.padding[axis] - reach - 1) / stride + 1;
                 (outputs, outputs * taps)
             };
-            let inside = |output| (0..taps).filter(move |tap| self.place(axis, output, *tap).is_some());
+            let inside =
+                |output| (0..taps).filter(move |tap| self.place(axis, output, *tap).is_some());
             let valid: usize = (0..outputs).map(|output| inside(output).count()).sum();
             valid as f64 / nominal as f64
         };

@@ -29,6 +29,8 @@ pub(crate) struct Layer {
     pub scheduler: Option<Scheduler>,
     /// The number of an output, from that of a pixel of the simplest form, where they differ.
     pub pixel: Option<fn(&Geometry, usize) -> usize>,
+    /// If parts have all panels: of how many pixels they are made.
+    pub grain: Option<usize>,
     pub options: Options,
     /// The elements that a part needs.
     pub scratch_len: usize,
@@ -86,6 +88,7 @@ impl Layer {
             compute,
             scheduler: None,
             pixel: None,
+            grain: None,
             options,
             scratch_len: schedule.scratch_len(&simplest.geometry),
         })
@@ -93,6 +96,9 @@ impl Layer {
 
     /// Cuts an output into parts.
     pub fn cut(&self, whole: &Part, wanted: Wanted) -> Cut {
+        if let Some(grain) = self.grain {
+            return Cut::pixels_first(whole, wanted, whole.panels.end, grain);
+        }
         let Layer { simplest, .. } = self;
         let whole = if self.pixel.is_some() {
             &Part { pixels: 0..simplest.geometry.pixels(), panels: whole.panels.clone() }

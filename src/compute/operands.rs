@@ -1,13 +1,17 @@
 //! The slices of a call, checked.
 
+use super::pieces::Pieces;
 use crate::element::Element;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::kernel::{Entry, Schedule};
+use crate::problem::Problem;
 
 /// What a layer is computed from. The pointers stand for slices that were checked against its plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<'a> {
     pub isa: Isa,
+    /// Of the layer before, if there is one.
     pub input: *const Element,
     /// Panels, or weights that are not packed, as the plan takes them.
     pub weights: &'a [Element],
@@ -17,6 +21,22 @@ pub(crate) struct Operands<'a> {
     pub residual: *const Element,
     pub activation: Activation,
     pub output: *mut Element,
+    pub before: Option<Before<'a>>,
+}
+
+/// The layer whose outputs are the inputs: they never exist all at once, but piece by piece.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a> {
+    /// As its kernel sees it, with outputs where those of a piece lie.
+    pub problem: &'a Problem,
+    pub schedule: &'a Schedule,
+    pub entry: Entry,
+    pub pieces: &'a Pieces,
+    /// Panels.
+    pub weights: &'a [Element],
+    /// A value for each of its output channels, or null.
+    pub bias: *const Element,
+    pub activation: Activation,
 }
 
 impl Operands<'_> {

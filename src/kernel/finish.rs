@@ -305,8 +305,7 @@ impl FinishStrip<'_> {
             _ => 1,
         };
         let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(step) == pair[1]);
-        let plain =
-            in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
+        let plain = in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
         let mut channel = 0;
         while channel < self.channels {
             let count = S::LANES.min(self.channels - channel);

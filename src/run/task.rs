@@ -1,10 +1,10 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
-use crate::compute::operands::Operands;
+use crate::compute::operands::{Before, Operands};
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
-use crate::error::{Error, Expected, Field, Found};
+use crate::error::{Error, Field};
 use crate::isa::Isa;
 use crate::kernel::part::Part;
 use crate::panels;
@@ -36,14 +36,7 @@ impl<'a> Task<'a> {
         Error::check_len(Field::Output, plan.output_len(), output_len)?;
         weights.check(plan)?;
         epilogue.check(plan.out_channels(), plan.residual_len())?;
-        match epilogue.residual {
-            Residual::Output if !initialised => Err(Error::new(
-                Field::ResidualFromOutput,
-                Expected::Initialised,
-                Found::Uninitialised,
-            )),
-            _ => Ok(()),
-        }
+        epilogue.check_residual_of(initialised)
     }
 
     /// # Safety
@@ -58,10 +51,7 @@ impl<'a> Task<'a> {
     ) -> Task<'a> {
         let operands = Operands {
             isa: plan.isa(),
-            weights: match weights {
-                Weights::Packed(packed) => packed.panels(),
-                Weights::Unpacked(weights) => weights,
-            },
+            weights: weights.elements(),
             input: input.as_ptr(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual: match epilogue.residual {
@@ -71,8 +61,19 @@ impl<'a> Task<'a> {
             },
             activation: epilogue.activation,
             output,
+            before: None,
         };
         Task { plan, operands }
+    }
+
+    /// The same on the outputs of another layer, whose input is that of the task.
+    ///
+    /// # Safety
+    /// The input and `before` were checked against the plan of that layer; the task's plan is one that
+    /// computes both.
+    pub unsafe fn after(mut self, before: Before<'a>) -> Task<'a> {
+        self.operands.before = Some(before);
+        self
     }
 
     pub fn plan(&self) -> &'a Plan {

@@ -314,6 +314,9 @@ impl Fields {
             dilation: self.axes(&self.list("dilation"), 1),
             before: self.axes(&before, 0),
             after: self.axes(&after, 0),
+            transposed: false,
+            output_padding: [0; 3],
+            flipped: false,
         }
     }
 
