@@ -181,6 +181,16 @@ kernels! {
     Pixels, pixels;
 }
 
+impl Schedule {
+    /// The rows that share what the kernel copies of the input for them: parts of fewer rows copy more.
+    pub const fn rows_together(&self) -> usize {
+        match self {
+            Schedule::Planes(planes) => planes.rows,
+            _ => 1,
+        }
+    }
+}
+
 impl Kernel {
     /// Whether it computes the problem at all.
     pub(crate) const fn can_run(self, problem: &Problem, unpacked: bool) -> bool {

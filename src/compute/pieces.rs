@@ -4,7 +4,7 @@
 use crate::element::Element;
 use crate::kernel::Caches;
 use crate::problem::Problem;
-use crate::problem::arithmetic::{at_least_1, divide};
+use crate::problem::arithmetic::{at_least_1, divide, smaller};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::{Layout, Strides};
 use core::ops::Range;
@@ -25,23 +25,13 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Of the outputs of a layer: as many rows as the assumed caches hold, alike.
-    pub const fn of(problem: &Problem, caches: &Caches) -> Pieces {
+    /// Of the outputs of a layer whose kernel takes so many rows together.
+    pub const fn of(problem: &Problem, caches: &Caches, rows_together: usize) -> Pieces {
         let Geometry { out_channels: channels, output: [_, _, width], .. } = problem.geometry;
-        let rows = at_least_1(problem.geometry.pixels() / width);
-        let fitting = at_least_1(caches.second / 4 / size_of::<Element>() / channels);
-        let pixels = if fitting < width {
-            width.div_ceil(width.div_ceil(fitting))
-        } else {
-            rows.div_ceil(rows.div_ceil(fitting / width)) * width
-        };
-        let (pixel_step, channel_step) = match problem.layout {
-            Layout::Nhwc => (channels, 1),
-            Layout::Nchw => (1, plane_len(pixels)),
-        };
-        let buffer_len = match problem.layout {
-            Layout::Nhwc => pixels.saturating_mul(channels),
-            Layout::Nchw => channels.saturating_mul(channel_step),
+        let pixels = pixels(problem, caches, rows_together);
+        let (pixel_step, channel_step, buffer_len) = match problem.layout {
+            Layout::Nhwc => (channels, 1, pixels.saturating_mul(channels)),
+            Layout::Nchw => (1, plane_len(pixels), channels.saturating_mul(plane_len(pixels))),
         };
         Pieces { pixels, width, pixel_step, channel_step, buffer_len }
     }
@@ -77,4 +67,26 @@ impl Pieces {
 const fn plane_len(pixels: usize) -> usize {
     const LINE: usize = 64 / size_of::<Element>();
     if pixels <= LINE { pixels } else { (pixels.div_ceil(LINE) | 1) * LINE }
+}
+
+/// As many rows as a share of the second-level cache holds, alike; or parts of a row that is longer.
+const fn pixels(problem: &Problem, caches: &Caches, rows_together: usize) -> usize {
+    let Geometry { out_channels, output: [_, _, width], .. } = problem.geometry;
+    let all = at_least_1(problem.geometry.pixels());
+    let quarter = caches.second / 4 / size_of::<Element>() / out_channels;
+    let fitting = match problem.layout {
+        Layout::Nhwc => quarter,
+        // Planes are copied with the rows around a piece: rather a larger one than several.
+        Layout::Nchw if all / 3 <= quarter => all,
+        Layout::Nchw => quarter.saturating_mul(2),
+    };
+    let (rows, fitting_rows) = (all.div_ceil(width), fitting / width);
+    if fitting_rows == 0 {
+        return width.div_ceil(width.div_ceil(at_least_1(fitting)));
+    }
+    if rows_together > 1 && rows_together <= quarter.saturating_mul(4) / width {
+        let several = at_least_1(fitting_rows / rows_together) * rows_together;
+        return smaller(several, rows) * width;
+    }
+    rows.div_ceil(rows.div_ceil(fitting_rows)) * width
 }

@@ -16,9 +16,9 @@ use super::operands::{Before, Operands};
 use super::pieces::Pieces;
 use crate::element::Element;
 use crate::error::{Error, Field};
-use crate::kernel::Caches;
 use crate::kernel::call::WeightSlice;
 use crate::kernel::part::Part;
+use crate::kernel::{Caches, Kernel};
 use crate::panels;
 use crate::problem::Problem;
 use crate::problem::arithmetic::{smaller, tri};
@@ -30,8 +30,10 @@ pub(crate) const fn plan(
     pointwise: Problem,
     caches: Caches,
 ) -> Result<([Layer; 2], Pieces), Error> {
-    let pieces = Pieces::of(&depthwise, &caches);
     let options = Options { caches, ..Options::USUAL };
+    let whole = depthwise.simplest();
+    let schedule = Kernel::choose(&whole, false).schedule(&whole, &caches, false);
+    let pieces = Pieces::of(&depthwise, &caches, schedule.rows_together());
     let between = pieces.strides(depthwise.geometry.output);
     let into_buffer = Problem { output: between, ..depthwise }.simplest();
     let from_buffer = Problem { input: between, ..pointwise }.simplest();
@@ -47,7 +49,7 @@ pub(crate) const fn plan(
     Ok(([before, layer], pieces))
 }
 
-/// A layer whose kernel is chosen and scheduled for a piece of it.
+/// A layer with the kernel that suits it, but a schedule for no more than a piece of it.
 const fn layer(
     problem: Problem,
     simplest: Problem,
@@ -55,6 +57,7 @@ const fn layer(
     options: Options,
 ) -> Result<Layer, Error> {
     let piece = of_piece(&simplest, pieces.pixels);
+    let options = Options { forced: Some(Kernel::choose(&simplest, false)), ..options };
     let mut layer = tri!(Layer::new(problem, piece, compute, options));
     layer.simplest = simplest;
     Ok(layer)

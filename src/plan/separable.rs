@@ -33,7 +33,7 @@ impl SeparablePlan {
     /// Of a layer, and one on its outputs that computes each of its own from one pixel.
     pub(crate) const fn new(depthwise: Plan, pointwise: Plan) -> Result<SeparablePlan, Error> {
         let caches = Caches::USUAL;
-        let pieces = Pieces::of(&depthwise.layer.problem, &caches);
+        let pieces = Pieces::of(&depthwise.layer.problem, &caches, 1);
         SeparablePlan { depthwise, pointwise, pieces }.planned_for(caches)
     }
 
