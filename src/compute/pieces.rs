@@ -84,7 +84,7 @@ const fn pixels(problem: &Problem, caches: &Caches, rows_together: usize) -> usi
     if fitting_rows == 0 {
         return width.div_ceil(width.div_ceil(at_least_1(fitting)));
     }
-    if rows_together > 1 && rows_together <= quarter.saturating_mul(4) / width {
+    if rows_together > 1 && rows_together <= quarter.saturating_mul(7) / 2 / width {
         let several = at_least_1(fitting_rows / rows_together) * rows_together;
         return smaller(several, rows) * width;
     }
