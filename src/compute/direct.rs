@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
-use crate::kernel::{Entry, Schedule};
 use crate::panels::LANES_PER_PANEL;
 use crate::problem::Problem;
 
@@ -24,32 +23,15 @@ pub(super) unsafe fn compute(
     part: &Part,
     scratch: &mut [Element],
 ) {
-    let Layer { simplest, schedule, entry, .. } = layer;
+    let simplest = &layer.simplest;
     let (weights, scratch) = weights(layer, operands, part, scratch);
+    let Operands { isa, input, bias, residual, activation, output, .. } = *operands;
+    let outputs = Outputs::new(&simplest.output, output, residual, activation);
     // SAFETY: operands, part and scratch memory are as the caller vouches; the simplest form of the
     // problem has its elements at the same places, and its pixels have the same numbers.
-    unsafe { call(simplest, schedule, *entry, operands, weights, part, scratch) };
-}
-
-/// Calls a kernel.
-///
-/// # Safety
-/// As of [`Call::new`] and [`Entry`].
-pub(super) unsafe fn call(
-    problem: &Problem,
-    schedule: &Schedule,
-    entry: Entry,
-    operands: &Operands,
-    weights: WeightSlice,
-    part: &Part,
-    scratch: &mut [Element],
-) {
-    let Operands { isa, input, bias, residual, activation, output, .. } = *operands;
-    let outputs = Outputs::new(&problem.output, output, residual, activation);
-    // SAFETY: as the caller vouches.
     unsafe {
-        let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
-        entry(&call, schedule);
+        let call = Call::new(simplest, isa, input, weights, bias, &outputs, part, scratch);
+        (layer.entry)(&call, &layer.schedule);
     }
 }
 

@@ -10,19 +10,20 @@
 //! To either kernel a piece is a part of the whole layer: its pixels have their numbers, and the buffer
 //! lies where the layer's tensor would have them.
 
-use super::direct;
 use super::layer::{Layer, Options};
 use super::operands::{Before, Operands};
 use super::pieces::Pieces;
 use crate::element::Element;
 use crate::error::{Error, Field};
-use crate::kernel::call::WeightSlice;
+use crate::kernel::call::{Call, WeightSlice};
+use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
 use crate::kernel::{Caches, Kernel};
 use crate::panels;
 use crate::problem::Problem;
 use crate::problem::arithmetic::{smaller, tri};
 use crate::problem::geometry::Geometry;
+use core::ops::Range;
 
 /// Both layers, and their pieces. The second layer is the one that computes parts.
 pub(crate) const fn plan(
@@ -105,28 +106,65 @@ unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut
         left.start = pixels.end;
         // Where the tensor between the layers would begin.
         let between = buffer.wrapping_sub(pixels.start * pieces.pixel_step);
-        let Before { problem, schedule, entry, weights, bias, activation, .. } = *before;
-        let depthwise = Operands {
-            weights,
-            bias,
-            residual: core::ptr::null(),
-            activation,
-            output: between,
-            before: None,
-            ..*operands
-        };
-        let panels = 0..panels::count(&problem.geometry);
-        let piece = Part { pixels, panels };
-        let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
-        // SAFETY: the slices are as the caller vouches; the buffer has the outputs of a piece, in all
-        // channels, and is this call's. Scratch memory suffices for either schedule.
-        unsafe { direct::call(problem, schedule, entry, &depthwise, weights, &piece, scratch) };
-        let pointwise = Operands { input: between, before: None, ..*operands };
-        let piece = Part { panels: part.panels.clone(), ..piece };
-        let weights = WeightSlice::Packed { panels: operands.weights, first_panel: 0 };
-        let Layer { simplest, schedule, entry, .. } = layer;
-        // SAFETY: the same; of the inputs the piece needs those of its own pixels, which the other
-        // layer has written.
-        unsafe { direct::call(simplest, schedule, *entry, &pointwise, weights, &piece, scratch) };
+        // SAFETY: operands and part are as the caller vouches, the piece is of the part; the buffer has
+        // room for its pixels, and the scratch memory behind it is enough for either layer. The second
+        // one reads of the buffer what the first one has written.
+        unsafe {
+            depthwise(before, operands, between, pixels.clone(), scratch);
+            pointwise(
+                layer,
+                operands,
+                between,
+                Part { pixels, panels: part.panels.clone() },
+                scratch,
+            );
+        }
+    }
+}
+
+/// All channels of a piece, to where they lie `between` the layers.
+///
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its outputs.
+#[inline(never)]
+unsafe fn depthwise(
+    before: &Before,
+    operands: &Operands,
+    between: *mut Element,
+    pixels: Range<usize>,
+    scratch: &mut [Element],
+) {
+    let Before { problem, weights, bias, activation, .. } = *before;
+    let outputs = Outputs::new(&problem.output, between, core::ptr::null(), activation);
+    let part = &Part { pixels, panels: 0..panels::count(&problem.geometry) };
+    let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+    let Operands { isa, input, .. } = *operands;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
+        (before.entry)(&call, before.schedule);
+    }
+}
+
+/// The outputs of a piece, from what lies `between` the layers.
+///
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its inputs.
+#[inline(never)]
+unsafe fn pointwise(
+    layer: &Layer,
+    operands: &Operands,
+    between: *const Element,
+    piece: Part,
+    scratch: &mut [Element],
+) {
+    let Operands { isa, weights, bias, residual, activation, output, .. } = *operands;
+    let problem = &layer.simplest;
+    let outputs = Outputs::new(&problem.output, output, residual, activation);
+    let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let call = Call::new(problem, isa, between, weights, bias, &outputs, &piece, scratch);
+        (layer.entry)(&call, &layer.schedule);
     }
 }

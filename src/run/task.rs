@@ -7,6 +7,7 @@ use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::isa::Isa;
 use crate::kernel::part::Part;
+use crate::kernel::residual::ResidualApart;
 use crate::panels;
 use crate::plan::Plan;
 
@@ -101,22 +102,34 @@ impl<'a> Task<'a> {
         if part.pixels.is_empty() {
             return Ok(()); // there are no images
         }
-        let mut operands = self.operands;
-        let Operands { residual, output, .. } = operands;
-        if let Some(apart) = &plan.residual_apart
-            && !residual.is_null()
-            && residual != output.cast_const()
-        {
-            // SAFETY: the residual has as many elements as its strides reach, the output as its own
-            // do; the part is the caller's.
-            unsafe {
-                (apart.copy)(&plan.layer.problem, &apart.strides, residual, output, &part);
-            }
-            operands.residual = output.cast_const();
+        if let Some(apart) = &plan.residual_apart {
+            // SAFETY: as the caller vouches.
+            unsafe { self.run_part_with(apart, &part, scratch) };
+            return Ok(());
         }
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
-        unsafe { (plan.layer.compute)(&plan.layer, &operands, &part, scratch) };
+        unsafe { (plan.layer.compute)(&plan.layer, &self.operands, &part, scratch) };
         Ok(())
+    }
+
+    /// Where a residual, if there is one, has strides of its own. Apart, so that its operands are on the
+    /// stack of no other.
+    ///
+    /// # Safety
+    /// As of [`Task::run_part`], which has checked the scratch memory.
+    #[inline(never)]
+    unsafe fn run_part_with(&self, apart: &ResidualApart, part: &Part, scratch: &mut [Element]) {
+        let layer = &self.plan.layer;
+        let mut operands = self.operands;
+        let Operands { residual, output, .. } = operands;
+        if !residual.is_null() && residual != output.cast_const() {
+            // SAFETY: the residual has as many elements as its strides reach, the output as its own
+            // do; the part is the caller's.
+            unsafe { (apart.copy)(&layer.problem, &apart.strides, residual, output, part) };
+            operands.residual = output.cast_const();
+        }
+        // SAFETY: as in `run_part`.
+        unsafe { (layer.compute)(layer, &operands, part, scratch) };
     }
 }

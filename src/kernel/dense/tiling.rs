@@ -7,7 +7,7 @@ use crate::simd::facts::Facts;
 /// The widest tile, in vectors of output channels.
 pub(super) const fn most_vectors(facts: Facts) -> usize {
     // Half of sixteen registers would be too few pixels for more than two.
-    if facts.lanes == 8 { 2 } else { 4 }
+    if facts.lanes == 8 || (facts.lanes == 1 && MOST_PIXELS == 1) { 2 } else { 4 }
 }
 
 /// The most pixels of a tile of so many vectors: as many as the registers hold besides the weights
