@@ -89,6 +89,9 @@ fn goldens() -> Vec<Golden> {
                 dilation: axes(&list("dilation"), 1),
                 before: axes(&before, 0),
                 after: axes(&after, 0),
+                transposed: false,
+                output_padding: [0; 3],
+                flipped: false,
             };
             let plan = layer.plan(Layout::Nchw).unwrap();
             assert_eq!(plan.output_size(), axes(&list("out_size"), 1), "{}", fields["name"]);

@@ -7,7 +7,10 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use support::paths;
-use tapwise::{Conv2d, Epilogue, Field, Layout, PackedWeights, Plan, Weights, conv2d};
+use tapwise::{
+    Conv2d, Epilogue, Field, Layout, PackedWeights, Plan, Separable2d, SeparablePlan, Weights,
+    conv2d,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -227,5 +230,42 @@ fn sizes_do_not_depend_on_the_path() {
             let in_segments = on_path.assume_caches(512, 512).unwrap();
             assert_eq!(sizes(&in_segments), sizes(&plan.assume_caches(512, 512).unwrap()));
         }
+    }
+}
+
+const SEPARABLE: SeparablePlan = {
+    let block = Separable2d::new(CONV.groups(CHANNELS), Conv2d::new(CHANNELS, 3, [1, 1]));
+    let plan = match block.plan(Layout::Nchw, 1, [6, 7]) {
+        Ok(plan) => plan.assume_caches(1 << 10, 1 << 11),
+        Err(error) => error.panic(),
+    };
+    match plan {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+};
+
+/// A depthwise layer and a pointwise one: the buffer between them has no row more than it needs.
+#[test]
+fn one_pass() {
+    let mut packed = [0.0; SEPARABLE.depthwise_packed_len()];
+    let mut pointwise_packed = [0.0; SEPARABLE.pointwise_packed_len()];
+    let mut scratch = [0.0; SEPARABLE.scratch_len()];
+    let mut y = [0.0; SEPARABLE.output_len()];
+    const { assert!(SEPARABLE.pixels_in_buffer() < 6 * 7) };
+    for isa in paths() {
+        without_allocation(|| {
+            let plan = SEPARABLE.with_isa(isa).unwrap();
+            let w = plan.pack_depthwise(&[0.25; 9 * CHANNELS], &mut packed).unwrap();
+            let v = plan.pack_pointwise(&[0.5; 3 * CHANNELS], &mut pointwise_packed).unwrap();
+            let (start, end) = (Epilogue::new().bias(&BIAS), Epilogue::new());
+            plan.run(&X, w, start, v, end, &mut scratch, &mut y).unwrap();
+            assert_eq!(y[0], CHANNELS as f32 * 0.5 * (4.0 * 0.25 + 0.5));
+            y.fill(0.0);
+            for tile in plan.job(&X, w, start, v, end, &mut y).unwrap().tiles(2) {
+                tile.run(&mut scratch).unwrap();
+            }
+            assert_eq!(y[0], CHANNELS as f32 * 0.5 * (4.0 * 0.25 + 0.5));
+        });
     }
 }
