@@ -56,6 +56,7 @@ pub const LAYERS: [Layer; 5] = [
 
 /// A planned layer.
 #[derive(Clone, Copy)]
+#[allow(clippy::large_enum_variant)] // there are five, and they are constants
 pub enum LayerPlan {
     One(Plan),
     Separable(SeparablePlan),
