@@ -5,7 +5,7 @@
 //! cargo bench --bench separable -- mbv1
 //! ```
 //!
-//! One pass may take 1 / 0.95 times as long on any vector path, in either layout: else the run fails.
+//! One pass may take 1 / 0.9 times as long on any vector path, in either layout: else the run fails.
 
 #[allow(dead_code)] // other benches use the rest
 #[path = "support/suite.rs"]
@@ -15,7 +15,7 @@ use std::time::Instant;
 use suite::{Aligned, Random};
 use tapwise::{Conv2d, Epilogue, Error, Isa, Layout, Separable2d};
 
-const LEAST: f64 = 0.95;
+const LEAST: f64 = 0.9;
 const ROUNDS: usize = 31;
 
 /// Channels between the layers, height and width of the input, stride, channels of the output.
