@@ -6,5 +6,7 @@ pub(crate) mod direct;
 pub(crate) mod layer;
 pub(crate) mod operands;
 pub(crate) mod phases;
+pub(crate) mod pieces;
 pub(crate) mod samples;
+pub(crate) mod separable;
 pub(crate) mod woven;

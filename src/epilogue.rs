@@ -225,6 +225,18 @@ impl<'a> Epilogue<'a> {
         self.activation(Activation::Elu { alpha })
     }
 
+    /// A residual from the output needs one that is initialised.
+    pub(crate) fn check_residual_of(&self, initialised: bool) -> Result<(), Error> {
+        match self.residual {
+            Residual::Output if !initialised => Err(Error::new(
+                Field::ResidualFromOutput,
+                Expected::Initialised,
+                Found::Uninitialised,
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The slices are long enough, the bounds are in order, alpha is a number.
     pub(crate) fn check(&self, out_channels: usize, residual_len: usize) -> Result<(), Error> {
         if let Some(bias) = self.bias {

@@ -18,6 +18,16 @@ pub struct Error {
     field: Field,
     expected: Expected,
     found: Found,
+    stage: Option<Stage>,
+}
+
+/// Which layer of a [`Separable2d`](crate::Separable2d) an [`Error`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The first layer.
+    Depthwise,
+    /// The second layer.
+    Pointwise,
 }
 
 /// What an [`Error`] is about. The number is an axis of the layer, from 0, unless it says
@@ -47,6 +57,8 @@ pub enum Field {
     Padding(usize),
     /// The padding of one side of an axis.
     PaddingSide(usize),
+    /// What stands in the padding.
+    PaddingMode,
     /// The outputs added behind the last one of an axis of a transposed convolution.
     OutputPadding(usize),
     /// The elements that the input spans, strides included.
@@ -113,6 +125,8 @@ pub enum Field {
     Bias,
     /// The slice of the residual.
     Residual,
+    /// A residual where there can be none.
+    ResidualBetween,
     /// The residual that the output holds.
     ResidualFromOutput,
     /// The slice of the scratch memory.
@@ -182,6 +196,10 @@ pub enum Expected {
     Mask,
     /// No mask, for a layer that is not.
     NoMask,
+    /// No residual.
+    NoResidual,
+    /// Zeros in the padding.
+    Zeros,
 }
 
 /// What an [`Error`] met.
@@ -214,11 +232,21 @@ pub enum Found {
     Mask,
     /// No mask.
     NoMask,
+    /// A residual.
+    Residual,
+    /// Other values than these.
+    OtherValues,
 }
 
 impl Error {
     pub(crate) const fn new(field: Field, expected: Expected, found: Found) -> Self {
-        Error { field, expected, found }
+        Error { field, expected, found, stage: None }
+    }
+
+    /// The same about one of two layers.
+    pub(crate) const fn of(mut self, stage: Stage) -> Self {
+        self.stage = Some(stage);
+        self
     }
 
     pub(crate) const fn too_small(field: Field, least: usize, found: usize) -> Self {
@@ -249,6 +277,11 @@ impl Error {
         self.found
     }
 
+    /// Of a separable layer: which of the two the field belongs to, if it is not both of them.
+    pub const fn stage(self) -> Option<Stage> {
+        self.stage
+    }
+
     /// Ends the compilation of a `const` plan with the name of the field (or panics at run time:
     /// the only function of the crate that does).
     pub const fn panic(self) -> ! {
@@ -270,6 +303,7 @@ impl Field {
             Field::Dilation(_) => "dilation",
             Field::Padding(_) => "padding",
             Field::PaddingSide(_) => "padding of a side",
+            Field::PaddingMode => "padding mode",
             Field::OutputPadding(_) => "output_padding",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
@@ -307,6 +341,7 @@ impl Field {
             Field::PackedSignature => "layer of the packed weights",
             Field::Bias => "length of the bias",
             Field::Residual => "length of the residual",
+            Field::ResidualBetween => "residual",
             Field::ResidualFromOutput => "residual from the output",
             Field::Scratch => "length of the scratch memory",
             Field::ClampLower => "lower bound of the clamp",
@@ -368,6 +403,8 @@ impl fmt::Display for Expected {
             Expected::FittingKernel => f.write_str("one that can run the layer"),
             Expected::Mask => f.write_str("a mask"),
             Expected::NoMask => f.write_str("no mask"),
+            Expected::NoResidual => f.write_str("none"),
+            Expected::Zeros => f.write_str("zeros"),
         }
     }
 }
@@ -388,12 +425,19 @@ impl fmt::Display for Found {
             Found::UnfitKernel => f.write_str("one that cannot"),
             Found::Mask => f.write_str("one"),
             Found::NoMask => f.write_str("none"),
+            Found::Residual => f.write_str("one"),
+            Found::OtherValues => f.write_str("others"),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stage {
+            Some(Stage::Depthwise) => f.write_str("depthwise layer: ")?,
+            Some(Stage::Pointwise) => f.write_str("pointwise layer: ")?,
+            None => {}
+        }
         write!(f, "{}: expected {}, found {}", self.field, self.expected, self.found)
     }
 }

@@ -38,8 +38,9 @@ use part::{Cut, Part, Wanted};
 /// Computes a part of the output.
 ///
 /// # Safety
-/// The schedule is that of the call's problem, or of one that has a larger input, and the call has the weights that it reads; all else
-/// is what [`Call`] vouches for.
+/// The schedule is that of the call's problem, or of one that has a larger input or fewer pixels, but no
+/// fewer than the call's part; the call has the weights that it reads; all else is what [`Call`] vouches
+/// for.
 pub(crate) type Entry = unsafe fn(&Call, &Schedule);
 
 /// From a list of kernels everything that has to know them all.
@@ -184,6 +185,16 @@ kernels! {
     Planes, planes;
     /// Pixels in the lanes, the weights broadcast.
     Pixels, pixels;
+}
+
+impl Schedule {
+    /// The rows that share what the kernel copies of the input for them: parts of fewer rows copy more.
+    pub const fn rows_together(&self) -> usize {
+        match self {
+            Schedule::Planes(planes) => planes.rows,
+            _ => 1,
+        }
+    }
 }
 
 impl Kernel {

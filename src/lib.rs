@@ -57,7 +57,7 @@ struct Readme;
 
 pub use activation::Activation;
 pub use epilogue::Epilogue;
-pub use error::{Error, Expected, Field, Found, StrideOf};
+pub use error::{Error, Expected, Field, Found, Stage, StrideOf};
 #[doc(hidden)]
 pub use isa::Features;
 pub use isa::Isa;
@@ -75,11 +75,13 @@ pub use op::functional::{
     conv1d, conv2d, conv3d, deform_conv2d, deform_conv2d_scratch_len, fold, unfold,
 };
 pub use op::numbers::ReceptiveField;
+pub use op::separable::Separable2d;
 pub use op::transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use op::unfold::{Unfold2d, UnfoldPlan};
 pub use op::windows::{WindowTile, WindowTiles};
 pub use plan::Plan;
 pub use plan::deform::DeformPlan;
+pub use plan::separable::SeparablePlan;
 pub use problem::geometry::PaddingMode;
 pub use problem::shape::Shape;
 pub use problem::strides::{Layout, Strides};

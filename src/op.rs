@@ -7,6 +7,7 @@ pub(crate) mod deform;
 pub(crate) mod fold;
 pub(crate) mod functional;
 pub(crate) mod numbers;
+pub(crate) mod separable;
 pub(crate) mod transpose;
 pub(crate) mod unfold;
 pub(crate) mod windows;

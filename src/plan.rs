@@ -1,6 +1,7 @@
 //! From a problem to the kernel that runs it, its schedule, and every size; nothing of the machine.
 
 pub(crate) mod deform;
+pub(crate) mod separable;
 
 use crate::compute::layer::{Layer, Options};
 use crate::compute::{self, borders, direct, phases, samples};
@@ -98,13 +99,7 @@ impl Plan {
     /// # Errors
     /// A size of 0; scratch memory that the target cannot address.
     pub const fn assume_caches(self, l1: usize, l2: usize) -> Result<Plan, Error> {
-        if l1 == 0 {
-            return Err(Error::too_small(Field::CacheL1, 1, 0));
-        }
-        if l2 == 0 {
-            return Err(Error::too_small(Field::CacheL2, 1, 0));
-        }
-        let caches = Caches { first: l1, second: l2 };
+        let caches = tri!(Caches::assumed(l1, l2));
         self.planned_again(self.layer.problem, Options { caches, ..self.layer.options })
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod deform;
 pub(crate) mod output;
+mod separable;
 pub(crate) mod task;
 pub(crate) mod tiles;
 pub(crate) mod weights;

@@ -11,8 +11,8 @@ mod support;
 
 use deformable::deform;
 use family::{ActivationCase, Case, Operator, PaddingMode, Sum, cases, family};
-use support::{Layer, POISON, from_layout, paths, run, to_layout};
-use tapwise::{Epilogue, Layout, Weights};
+use support::{Layer, POISON, from_layout, last_axes, paths, run, to_layout};
+use tapwise::{Conv2d, Epilogue, Layout, Separable2d, Weights};
 
 /// All places of a volume, the last axis fastest.
 fn places([depth, height, width]: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
@@ -420,7 +420,7 @@ fn foldings() {
     }
 }
 
-/// Also as two convolutions.
+/// Also as two convolutions, and in one pass.
 #[test]
 fn separable_convolutions() {
     for case in cases(10, |operator| matches!(operator, Operator::Separable { .. })) {
@@ -435,9 +435,41 @@ fn separable_convolutions() {
         let (bias, pointwise_bias) = (case.bias(), case.pointwise_bias());
         let epilogue = Epilogue::new().bias(&bias).relu6();
         let middle = run(&depthwise, &case.input(), &case.weights(), epilogue);
-        let epilogue = Epilogue::new().bias(&pointwise_bias).relu();
-        case.check(&run(&pointwise, &middle, &case.pointwise_weights(), epilogue), &sums);
+        let end = Epilogue::new().bias(&pointwise_bias).relu();
+        case.check(&run(&pointwise, &middle, &case.pointwise_weights(), end), &sums);
+
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            for caches in [[32 << 10, 1 << 20], [1 << 10, 1 << 10]] {
+                case.check(&in_one_pass(&case, out_channels, layout, caches), &sums);
+            }
+        }
     }
+}
+
+/// The output in PyTorch's order, on the path that is taken here.
+fn in_one_pass(case: &Case, out_channels: usize, layout: Layout, [l1, l2]: [usize; 2]) -> Vec<f32> {
+    let layer = &case.layer;
+    let depthwise = Conv2d::new(layer.in_channels, layer.out_channels, last_axes(layer.kernel))
+        .stride(last_axes(layer.stride))
+        .padding_sides(last_axes(layer.before), last_axes(layer.after))
+        .dilation(last_axes(layer.dilation))
+        .groups(layer.groups);
+    let pointwise = Conv2d::new(layer.out_channels, out_channels, [1, 1]);
+    let plan = Separable2d::new(depthwise, pointwise);
+    let plan = plan.plan(layout, layer.batch, last_axes(layer.size)).unwrap();
+    let plan = plan.assume_caches(l1, l2).unwrap();
+    let x = to_layout(layout, &case.input(), layer.in_channels, layer.pixels_in());
+    let [mut packed, mut pointwise_packed] =
+        [plan.depthwise_packed_len(), plan.pointwise_packed_len()].map(|len| vec![POISON; len]);
+    let w = plan.pack_depthwise(&case.weights(), &mut packed).unwrap();
+    let v = plan.pack_pointwise(&case.pointwise_weights(), &mut pointwise_packed).unwrap();
+    let (bias, pointwise_bias) = (case.bias(), case.pointwise_bias());
+    let (start, end) = (Epilogue::new().bias(&bias).relu6(), Epilogue::new().relu());
+    let end = end.bias(&pointwise_bias);
+    let mut scratch = vec![POISON; plan.scratch_len()];
+    let mut y = vec![POISON; plan.output_len()];
+    plan.run(&x, w, start, v, end, &mut scratch, &mut y).unwrap();
+    from_layout(layout, &y, out_channels, case.places())
 }
 
 #[test]

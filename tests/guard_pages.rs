@@ -9,7 +9,9 @@ use core::ffi::{c_int, c_long, c_void};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use support::{Layer, POISON, assert_same_bits, fill, last_axes, paths};
-use tapwise::{DeformConv2d, Epilogue, Kernel, Layout, Plan, Strides, Weights, reference};
+use tapwise::{
+    Conv2d, DeformConv2d, Epilogue, Kernel, Layout, Plan, Separable2d, Strides, Weights, reference,
+};
 
 unsafe extern "C" {
     fn mmap(
@@ -414,4 +416,66 @@ fn forbidden_pages_end_the_process() {
         let output = child.output().unwrap();
         assert!(output.status.signal().is_some(), "{side}: {output:?}");
     }
+}
+
+/// Both layers in one pass: the buffer between them is a part of the scratch memory.
+#[test]
+fn separable_layers_stay_inside() {
+    let mut memory = Memory::new();
+    let mut second = [Guarded::new(ROOM), Guarded::new(ROOM)];
+    let mut several = 0;
+    for number in 0..120 {
+        let channels = 1 + number * 7 % 40;
+        let multiplier = 1 + usize::from(number % 6 == 5);
+        let size = [2 + number % 5, 1 + number * 11 % 37];
+        let kernel = [1 + number % 3, 1 + number % 4];
+        let depthwise = Conv2d::new(channels, channels * multiplier, kernel)
+            .groups(channels)
+            .stride([1 + number % 2, 1 + number / 2 % 2])
+            .padding([1, 2]);
+        let out_channels = 1 + number * 5 % 50;
+        let pointwise = Conv2d::new(channels * multiplier, out_channels, [1, 1]);
+        let l2 = [256, 1 << 10, 4 << 10, 16 << 10, 1 << 20][number % 5];
+        let (start, end) = (Epilogue::new().relu6(), Epilogue::new().relu());
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let batch = 1 + number % 2;
+            let alone = depthwise.plan(layout, batch, size).unwrap();
+            let [_, height, width] = alone.output_size();
+            let behind = pointwise.plan(layout, batch, [height, width]).unwrap();
+            let x = fill(alone.input_len(), 1);
+            let [w, v] = [fill(alone.weights_len(), 2), fill(behind.weights_len(), 3)];
+            let mut between = vec![POISON; alone.output_len()];
+            reference::run(&alone, &x, &w, start, &mut between).unwrap();
+            let mut expected = vec![POISON; behind.output_len()];
+            reference::run(&behind, &between, &v, end, &mut expected).unwrap();
+            let plan = Separable2d::new(depthwise, pointwise).plan(layout, batch, size).unwrap();
+            let plan = plan.assume_caches(512, l2).unwrap();
+            several += usize::from(plan.pixels_in_buffer() < batch * height * width);
+            for isa in paths() {
+                let plan = plan.with_isa(isa).unwrap();
+                for side in [Side::Before, Side::Behind] {
+                    let what = (number, layout, isa, side);
+                    let x = memory.x.copy(side, &x);
+                    let [packed, pointwise_packed] = &mut second;
+                    let packed = packed.filled(side, plan.depthwise_packed_len(), POISON);
+                    let pointwise_packed =
+                        pointwise_packed.filled(side, plan.pointwise_packed_len(), POISON);
+                    let w = plan.pack_depthwise(&w, packed).unwrap();
+                    let v = plan.pack_pointwise(&v, pointwise_packed).unwrap();
+                    let scratch = memory.scratch.filled(side, plan.scratch_len(), POISON);
+                    let y = memory.y.filled(side, plan.output_len(), POISON);
+                    plan.run(x, w, start, v, end, scratch, y).unwrap();
+                    assert_same_bits(y, &expected, what);
+
+                    let y = memory.y.filled(side, plan.output_len(), POISON);
+                    let mut job = plan.job(x, w, start, v, end, y).unwrap();
+                    for tile in job.tiles(3) {
+                        tile.run(scratch).unwrap();
+                    }
+                    assert_same_bits(y, &expected, what);
+                }
+            }
+        }
+    }
+    assert!(several > 60, "{several}");
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use support::paths;
 use tapwise::{
     Conv2d, ConvTranspose1d, ConvTranspose2d, DeformConv2d, DeformPlan, Epilogue, Field, Layout,
-    PackedWeights, Plan, Weights, conv_transpose2d, conv2d,
+    PackedWeights, Plan, Separable2d, SeparablePlan, Weights, conv_transpose2d, conv2d,
 };
 
 thread_local! {
@@ -332,6 +332,43 @@ fn a_deformable_layer_allocates_nothing() {
             assert_eq!(y[0], corner(&PLANES));
             let mut job = plan.job(&X, &OFFSETS, Some(&MASK), weights, epilogue, &mut y).unwrap();
             job.tiles(3).for_each(|tile| tile.run(&mut scratch).unwrap());
+        });
+    }
+}
+
+const SEPARABLE: SeparablePlan = {
+    let block = Separable2d::new(CONV.groups(CHANNELS), Conv2d::new(CHANNELS, 3, [1, 1]));
+    let plan = match block.plan(Layout::Nchw, 1, [6, 7]) {
+        Ok(plan) => plan.assume_caches(1 << 10, 1 << 11),
+        Err(error) => error.panic(),
+    };
+    match plan {
+        Ok(plan) => plan,
+        Err(error) => error.panic(),
+    }
+};
+
+/// A depthwise layer and a pointwise one: the buffer between them has no row more than it needs.
+#[test]
+fn one_pass() {
+    let mut packed = [0.0; SEPARABLE.depthwise_packed_len()];
+    let mut pointwise_packed = [0.0; SEPARABLE.pointwise_packed_len()];
+    let mut scratch = [0.0; SEPARABLE.scratch_len()];
+    let mut y = [0.0; SEPARABLE.output_len()];
+    const { assert!(SEPARABLE.pixels_in_buffer() < 6 * 7) };
+    for isa in paths() {
+        without_allocation(|| {
+            let plan = SEPARABLE.with_isa(isa).unwrap();
+            let w = plan.pack_depthwise(&[0.25; 9 * CHANNELS], &mut packed).unwrap();
+            let v = plan.pack_pointwise(&[0.5; 3 * CHANNELS], &mut pointwise_packed).unwrap();
+            let (start, end) = (Epilogue::new().bias(&BIAS), Epilogue::new());
+            plan.run(&X, w, start, v, end, &mut scratch, &mut y).unwrap();
+            assert_eq!(y[0], CHANNELS as f32 * 0.5 * (4.0 * 0.25 + 0.5));
+            y.fill(0.0);
+            for tile in plan.job(&X, w, start, v, end, &mut y).unwrap().tiles(2) {
+                tile.run(&mut scratch).unwrap();
+            }
+            assert_eq!(y[0], CHANNELS as f32 * 0.5 * (4.0 * 0.25 + 0.5));
         });
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Layer {
     pub pixel: Option<fn(&Geometry, usize) -> usize>,
     /// How an output is cut, where that is not the kernel's affair.
     pub cutter: Option<Cutter>,
+    /// If parts have all panels: of how many pixels they are made.
+    pub grain: Option<usize>,
     pub options: Options,
     /// The elements that a part needs.
     pub scratch_len: usize,
@@ -95,6 +97,7 @@ impl Layer {
             scheduler: None,
             pixel: None,
             cutter: None,
+            grain: None,
             options,
             scratch_len: schedule.scratch_len(&simplest.geometry),
         })
@@ -104,6 +107,9 @@ impl Layer {
     pub fn cut(&self, whole: &Part, wanted: Wanted) -> Cut {
         if let Some(cutter) = self.cutter {
             return cutter(self, whole, wanted);
+        }
+        if let Some(grain) = self.grain {
+            return Cut::pixels_first(whole, wanted, whole.panels.end, grain);
         }
         let Layer { simplest, .. } = self;
         let whole = if self.pixel.is_some() {

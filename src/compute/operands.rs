@@ -1,14 +1,18 @@
 //! The slices of a call, checked.
 
+use super::pieces::Pieces;
 use crate::activation::Activation;
 use crate::element::Element;
 use crate::isa::Isa;
 use crate::kernel::activate::{Activate, Parameter};
+use crate::kernel::{Entry, Schedule};
+use crate::problem::Problem;
 
 /// What a layer is computed from. The pointers stand for slices that were checked against its plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<'a> {
     pub isa: Isa,
+    /// Of the layer before, if there is one.
     pub input: *const Element,
     /// Of a deformable convolution, otherwise null.
     pub offsets: *const Element,
@@ -25,6 +29,24 @@ pub(crate) struct Operands<'a> {
     /// What is applied to the outputs of a part when they are written.
     pub pass: Option<(Activate, Parameter)>,
     pub output: *mut Element,
+    pub before: Option<Before<'a>>,
+}
+
+/// The layer whose outputs are the inputs: they never exist all at once, but piece by piece.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a> {
+    /// As its kernel sees it, with outputs where those of a piece lie.
+    pub problem: &'a Problem,
+    pub schedule: &'a Schedule,
+    pub entry: Entry,
+    pub pieces: &'a Pieces,
+    /// Panels.
+    pub weights: &'a [Element],
+    /// A value for each of its output channels, or null.
+    pub bias: *const Element,
+    pub activation: Activation,
+    /// What is applied to the outputs of a piece when they are written.
+    pub pass: Option<(Activate, Parameter)>,
 }
 
 impl Operands<'_> {

@@ -1,6 +1,7 @@
 //! The caches that a plan assumes, and blocks that fit them. Assumed, not asked: bits do not depend on
 //! them, and no size of a plan depends on the machine.
 
+use crate::error::{Error, Field};
 use crate::problem::arithmetic::at_least_1;
 use crate::problem::geometry::Geometry;
 
@@ -14,6 +15,17 @@ pub(crate) struct Caches {
 impl Caches {
     /// What suits the machines of today.
     pub const USUAL: Caches = Caches { first: 32 << 10, second: 1024 << 10 };
+
+    /// Of sizes that somebody says.
+    pub const fn assumed(first: usize, second: usize) -> Result<Caches, Error> {
+        if first == 0 {
+            return Err(Error::too_small(Field::CacheL1, 1, 0));
+        }
+        if second == 0 {
+            return Err(Error::too_small(Field::CacheL2, 1, 0));
+        }
+        Ok(Caches { first, second })
+    }
 
     /// The pixels of blocks alike, each with at most a quarter of the second level or a little more,
     /// rather than a last one that fetches all weights for a few pixels.

@@ -52,7 +52,8 @@ impl<'a> Call<'a> {
     /// - The machine has `isa`.
     /// - `input` is the first of as many elements as the problem's `input_len`, `bias`, unless it
     ///   is null, of one for each output channel, and the tensors of `outputs` of as many as its
-    ///   strides reach; all of them live as long as the call.
+    ///   strides reach; all of them live as long as the call. Or else `input` and `outputs` are where
+    ///   these would begin, and what the part reads and writes of them lives.
     /// - The part lies inside the output, and nobody else accesses its elements meanwhile.
     /// - `weights` hold what the part needs: the panels from `first_panel` on at least to the
     ///   part's last, or all weights of the layer.

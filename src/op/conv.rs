@@ -41,7 +41,7 @@ pub struct Conv<const D: usize> {
     in_channels: usize,
     out_channels: usize,
     kernel: [usize; D],
-    stride: [usize; D],
+    pub(super) stride: [usize; D],
     padding: Padding<D>,
     dilation: [usize; D],
     padding_mode: PaddingMode,

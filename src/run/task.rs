@@ -2,10 +2,10 @@
 
 use super::weights::Weights;
 use crate::compute::layer::Layer;
-use crate::compute::operands::Operands;
+use crate::compute::operands::{Before, Operands};
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
-use crate::error::{Error, Expected, Field, Found};
+use crate::error::{Error, Field};
 use crate::isa::Isa;
 use crate::kernel::part::Part;
 use crate::panels;
@@ -39,14 +39,7 @@ impl<'a> Task<'a> {
         Error::check_len(Field::Output, plan.output_len(), output_len)?;
         weights.check(plan)?;
         epilogue.check(plan.out_channels(), plan.residual_len())?;
-        match epilogue.residual {
-            Residual::Output if !initialised => Err(Error::new(
-                Field::ResidualFromOutput,
-                Expected::Initialised,
-                Found::Uninitialised,
-            )),
-            _ => Ok(()),
-        }
+        epilogue.check_residual_of(initialised)
     }
 
     /// # Safety
@@ -70,10 +63,7 @@ impl<'a> Task<'a> {
         };
         let operands = Operands {
             isa: plan.isa(),
-            weights: match weights {
-                Weights::Packed(packed) => packed.panels(),
-                Weights::Unpacked(weights) => weights,
-            },
+            weights: weights.elements(),
             input: input.as_ptr(),
             offsets: core::ptr::null(),
             mask: core::ptr::null(),
@@ -85,6 +75,7 @@ impl<'a> Task<'a> {
                 None => None,
             },
             output,
+            before: None,
         };
         Task { plan, operands, residual_apart }
     }
@@ -94,6 +85,16 @@ impl<'a> Task<'a> {
     pub fn with_offsets(mut self, offsets: &'a [Element], mask: Option<&'a [Element]>) -> Self {
         self.operands.offsets = offsets.as_ptr();
         self.operands.mask = mask.map_or(core::ptr::null(), <[Element]>::as_ptr);
+        self
+    }
+
+    /// The same on the outputs of another layer, whose input is that of the task.
+    ///
+    /// # Safety
+    /// The input and `before` were checked against the plan of that layer; the task's plan is one that
+    /// computes both.
+    pub unsafe fn after(mut self, before: Before<'a>) -> Task<'a> {
+        self.operands.before = Some(before);
         self
     }
 

@@ -138,7 +138,15 @@ impl<'a> PackedWeights<'a> {
     }
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
+    /// Panels, or weights in PyTorch's order.
+    pub(crate) fn elements(&self) -> &'a [f32] {
+        match self {
+            Weights::Packed(packed) => packed.panels(),
+            Weights::Unpacked(weights) => weights,
+        }
+    }
+
     /// Whether they are of the plan's layer, and in the form that it takes.
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), Error> {
         let field = Field::WeightForm;

@@ -2,12 +2,16 @@
 
 use crate::kernel::bodies::LoopBody;
 use crate::kernel::finish::MOST_PIXELS;
+use crate::simd::HAS_VECTORS;
 use crate::simd::facts::Facts;
 
 /// The widest tile, in vectors of output channels.
 pub(super) const fn most_vectors(facts: Facts) -> usize {
-    // Half of sixteen registers would be too few pixels for more than two.
-    if facts.lanes == 8 { 2 } else { 4 }
+    match facts.lanes {
+        8 => 2,                 // half of sixteen registers would be too few pixels for more
+        1 if !HAS_VECTORS => 2, // code is to be small
+        _ => 4,
+    }
 }
 
 /// The most pixels of a tile of so many vectors: as many as the registers hold besides the weights

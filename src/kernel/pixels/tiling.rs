@@ -8,6 +8,7 @@ use crate::simd::facts::Facts;
 pub(super) const fn most_channels(facts: Facts) -> usize {
     match (facts.lanes, facts.registers) {
         (16, 32) => 8,
+        (1, _) if !HAS_VECTORS => 1, // code is to be small
         _ if facts.fuses && facts.lanes > 1 => 6,
         _ => 4,
     }

@@ -1,0 +1,173 @@
+//! A depthwise layer and a pointwise one behind it, piece by piece.
+//!
+//! ```text
+//! for each piece of the part's pixels      (rows whose channels the second-level cache holds)
+//!   depthwise: all channels of these pixels, into the buffer
+//!   pointwise: from the buffer to the output
+//! ```
+//!
+//! A pointwise output needs the pixel of the same number and no other, so nothing is computed twice.
+//! To either kernel a piece is a part of the whole layer: its pixels have their numbers, and the buffer
+//! lies where the layer's tensor would have them.
+
+use super::layer::{Layer, Options};
+use super::operands::{Before, Operands};
+use super::pieces::Pieces;
+use crate::element::Element;
+use crate::error::{Error, Field};
+use crate::kernel::call::{Call, WeightSlice};
+use crate::kernel::finish::Outputs;
+use crate::kernel::part::Part;
+use crate::kernel::{Caches, Kernel};
+use crate::panels;
+use crate::problem::Problem;
+use crate::problem::arithmetic::{smaller, tri};
+use crate::problem::geometry::Geometry;
+use core::ops::Range;
+
+/// Both layers, and their pieces. The second layer is the one that computes parts.
+pub(crate) const fn plan(
+    depthwise: Problem,
+    pointwise: Problem,
+    caches: Caches,
+) -> Result<([Layer; 2], Pieces), Error> {
+    let options = Options { caches, ..Options::USUAL };
+    let whole = depthwise.simplest();
+    let schedule = Kernel::choose(&whole, false).schedule(&whole, &caches, false);
+    let pieces = Pieces::of(&depthwise, &caches, schedule.rows_together());
+    let between = pieces.strides(depthwise.geometry.output);
+    let into_buffer = Problem { output: between, ..depthwise }.simplest();
+    let from_buffer = Problem { input: between, ..pointwise }.simplest();
+    let before = tri!(layer(depthwise, into_buffer, &pieces, options));
+    let mut layer = tri!(layer(pointwise, from_buffer, &pieces, options));
+    layer.grain = Some(grain(&pointwise.geometry));
+    let kernels = if before.scratch_len > layer.scratch_len { &before } else { &layer };
+    layer.scratch_len = kernels.scratch_len.saturating_add(pieces.buffer_len);
+    let elements = pointwise.most_elements();
+    if layer.scratch_len > elements {
+        return Err(Error::overflow(Field::Scratch, elements));
+    }
+    Ok(([before, layer], pieces))
+}
+
+/// A layer with the kernel that suits it, but a schedule for no more than a piece of it.
+const fn layer(
+    problem: Problem,
+    simplest: Problem,
+    pieces: &Pieces,
+    options: Options,
+) -> Result<Layer, Error> {
+    let piece = of_piece(&simplest, pieces.pixels);
+    let options = Options { forced: Some(Kernel::choose(&simplest, false)), ..options };
+    let mut layer = tri!(Layer::new(problem, piece, compute, options));
+    layer.simplest = simplest;
+    Ok(layer)
+}
+
+/// The problem with no more pixels than those of a piece.
+const fn of_piece(problem: &Problem, pixels: usize) -> Problem {
+    let mut piece = *problem;
+    let geometry = &mut piece.geometry;
+    let mut left = pixels;
+    let mut axis = 3;
+    while axis > 0 {
+        axis -= 1;
+        let whole = geometry.output[axis];
+        geometry.output[axis] = smaller(whole, left);
+        left = left.div_ceil(whole);
+        if geometry.taps() == 1 {
+            geometry.input[axis] = smaller(geometry.input[axis], geometry.output[axis]);
+        }
+    }
+    geometry.batch = smaller(geometry.batch, left);
+    piece
+}
+
+/// The pixels of which parts are made: rows, unless one is long, and enough of them to pay.
+const fn grain(geometry: &Geometry) -> usize {
+    const PIXELS: usize = 96;
+    let width = geometry.output[2];
+    if width > 2 * PIXELS { PIXELS } else { PIXELS.div_ceil(width) * width }
+}
+
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart). The part has all panels.
+unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
+    let Some(before) = &operands.before else {
+        debug_assert!(false, "no layer before");
+        return;
+    };
+    let pieces = before.pieces;
+    let (buffer, scratch) = scratch.split_at_mut_checked(pieces.buffer_len).unwrap_or_default();
+    let buffer = buffer.as_mut_ptr();
+    let mut left = part.pixels.clone();
+    while !left.is_empty() {
+        let pixels = pieces.first(&left);
+        left.start = pixels.end;
+        // Where the tensor between the layers would begin.
+        let between = buffer.wrapping_sub(pixels.start * pieces.pixel_step);
+        // SAFETY: operands and part are as the caller vouches, the piece is of the part; the buffer has
+        // room for its pixels, and the scratch memory behind it is enough for either layer. The second
+        // one reads of the buffer what the first one has written.
+        unsafe {
+            depthwise(before, operands, between, pixels.clone(), scratch);
+            pointwise(
+                layer,
+                operands,
+                between,
+                Part { pixels, panels: part.panels.clone() },
+                scratch,
+            );
+        }
+    }
+}
+
+/// All channels of a piece, to where they lie `between` the layers.
+///
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its outputs.
+#[inline(never)]
+unsafe fn depthwise(
+    before: &Before,
+    operands: &Operands,
+    between: *mut Element,
+    pixels: Range<usize>,
+    scratch: &mut [Element],
+) {
+    let Before { problem, weights, bias, activation, pass, .. } = *before;
+    let outputs = Outputs::new(&problem.output, between, core::ptr::null(), activation);
+    let part = &Part { pixels, panels: 0..panels::count(&problem.geometry) };
+    let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+    let Operands { isa, input, .. } = *operands;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
+        (before.entry)(&call, before.schedule);
+        if let Some((pass, parameter)) = pass {
+            pass(problem, isa, parameter, between, part);
+        }
+    }
+}
+
+/// The outputs of a piece, from what lies `between` the layers.
+///
+/// # Safety
+/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its inputs.
+#[inline(never)]
+unsafe fn pointwise(
+    layer: &Layer,
+    operands: &Operands,
+    between: *const Element,
+    piece: Part,
+    scratch: &mut [Element],
+) {
+    let Operands { isa, weights, bias, residual, activation, output, .. } = *operands;
+    let problem = &layer.simplest;
+    let outputs = Outputs::new(&problem.output, output, residual, activation);
+    let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let call = Call::new(problem, isa, between, weights, bias, &outputs, &piece, scratch);
+        (layer.entry)(&call, &layer.schedule);
+    }
+}
