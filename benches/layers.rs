@@ -11,6 +11,7 @@
 
 #[path = "support/peak.rs"]
 mod peak;
+#[allow(dead_code)] // the example uses the rest
 #[path = "support/suite.rs"]
 mod suite;
 

@@ -77,18 +77,15 @@ fn goldens() -> Vec<Golden> {
             };
             let (before, after): (Vec<_>, Vec<_>) =
                 list("pad").chunks(2).map(|sides| (sides[0], sides[1])).unzip();
+            let (size, kernel) = (axes(&list("size"), 1), axes(&list("kernel"), 1));
             let layer = Layer {
-                rank,
                 batch: one("n"),
-                in_channels: one("in"),
-                out_channels: one("out"),
                 groups: one("groups"),
-                size: axes(&list("size"), 1),
-                kernel: axes(&list("kernel"), 1),
                 stride: axes(&list("stride"), 1),
                 dilation: axes(&list("dilation"), 1),
                 before: axes(&before, 0),
                 after: axes(&after, 0),
+                ..Layer::new(rank, [one("in"), one("out")], size, kernel)
             };
             let plan = layer.plan(Layout::Nchw).unwrap();
             assert_eq!(plan.output_size(), axes(&list("out_size"), 1), "{}", fields["name"]);
