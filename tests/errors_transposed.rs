@@ -5,8 +5,8 @@ mod support;
 
 use support::{POISON, assert_same_bits, fill, paths, run};
 use tapwise::{
-    ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Epilogue, Error, Expected,
-    Field, Found, Layout, Plan, StrideOf, Weights, reference,
+    ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Epilogue, Error, Expected, Field, Found,
+    Layout, Plan, StrideOf, Weights, reference,
 };
 
 const UP: ConvTranspose2d = ConvTranspose2d::new(8, 16, [3, 3]).stride([2, 2]);
@@ -192,7 +192,7 @@ fn sizes_that_no_machine_can_address() {
 #[test]
 fn sizes_that_32_bits_cannot_address() {
     fn check<const D: usize>(
-        layer: ConvTranspose<D>,
+        layer: tapwise::ConvTranspose<D>,
         batch: usize,
         size: [usize; D],
         field: Field,

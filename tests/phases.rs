@@ -195,6 +195,7 @@ fn random_layers() {
         for (rank, pixel) in first.iter().enumerate() {
             assert_eq!(phases.pixel(&layer.geometry, rank), *pixel);
         }
+        assert_eq!(phases.pixel(&layer.geometry, first.len()), layer.geometry.pixels());
         several += usize::from(phases.counts().iter().product::<usize>() > 1);
         untapped += usize::from(defined.iter().any(Vec::is_empty));
     }

@@ -21,8 +21,12 @@ fn accept(choices: &mut Choices) {
     let layer = layer(choices, MOST);
     let plan = layer.plan(choices.choose(&LAYOUTS)).unwrap();
     let mut other = Layer { batch: choices.number_in(1..=3), ..layer };
-    other.before[2] += choices.number_in(0..=4);
-    other.after[2] += choices.number_in(0..=4);
+    let more = [(); 2].map(|()| choices.number_in(0..=4));
+    if layer.transposed {
+        other.size[2] += more[0]; // padding could leave no output
+    } else {
+        (other.before[2], other.after[2]) = (layer.before[2] + more[0], layer.after[2] + more[1]);
+    }
     let other_caches = caches(choices);
     let stranger = self::layer(choices, MOST);
     let edits = edits(choices);
@@ -113,8 +117,11 @@ fn run(layer: &Layer, packed: &PackedWeights, values: &Values, [l1, l2]: [usize;
 
 /// Another layer does not take them.
 fn refused(stranger: &Layer, layer: &Layer, packed: &PackedWeights) {
-    let signature =
-        |layer: &Layer| ([layer.in_channels, layer.out_channels, layer.groups], layer.kernel);
+    let signature = |layer: &Layer| {
+        let channels = [layer.in_channels, layer.out_channels, layer.groups];
+        let apart = layer.transposed.then(|| taps_apart(layer));
+        (channels, layer.kernel, layer.flipped, apart)
+    };
     if signature(stranger) == signature(layer) {
         return;
     }
@@ -127,4 +134,13 @@ fn refused(stranger: &Layer, layer: &Layer, packed: &PackedWeights) {
         assert!(plan.run(&x, packed, Epilogue::new(), &mut scratch, &mut y).is_err());
         assert!(y.iter().all(|value| value.to_bits() == POISON.to_bits()));
     }
+}
+
+/// From a tap that meets an output of a transposed layer to the next one that does, along each axis.
+fn taps_apart(layer: &Layer) -> [usize; 3] {
+    std::array::from_fn(|axis| {
+        let stride = layer.stride[axis];
+        let dilation = if layer.kernel[axis] == 1 { 1 } else { layer.dilation[axis] };
+        (1..=stride).find(|taps| taps * dilation % stride == 0).unwrap()
+    })
 }

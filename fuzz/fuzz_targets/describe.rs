@@ -84,9 +84,8 @@ fn transpose_at_once(
         *description;
     let (values, mut y) = ([0.5; 64], [0.0; 64]);
     let filters = if choices.one_in(4) { number(choices) } else { in_channels };
-    let fitting = [filters, per_group, kd, kh, kw]
-        .iter()
-        .try_fold(1, |len: usize, n| len.checked_mul(*n));
+    let fitting =
+        [filters, per_group, kd, kh, kw].iter().try_fold(1, |len: usize, n| len.checked_mul(*n));
     let weights = &values[..fitting.unwrap_or(1).min(64)];
     let bias = per_group.checked_mul(groups).map(|len| &values[..len.min(64)]);
     let [sd, sh, sw] = stride;

@@ -27,7 +27,8 @@ pub(crate) struct Layer {
     /// How kernels plan what is planned part by part; a function, so that programs in which nothing is
     /// do without it.
     pub scheduler: Option<Scheduler>,
-    /// The number of an output, from that of a pixel of the simplest form, where they differ.
+    /// The number of an output, from that of a pixel of the simplest form, where they differ; behind
+    /// the last pixel, that behind the last output.
     pub pixel: Option<fn(&Geometry, usize) -> usize>,
     /// How an output is cut, where that is not the kernel's affair.
     pub cutter: Option<Cutter>,
@@ -126,9 +127,7 @@ impl Layer {
         if let Some(pixel) = self.pixel {
             let Range { start, end } = part.pixels;
             let geometry = &self.problem.geometry;
-            let last = end == self.simplest.geometry.pixels();
-            let end = if last { geometry.pixels() } else { pixel(geometry, end) };
-            part.pixels = pixel(geometry, start)..end;
+            part.pixels = pixel(geometry, start)..pixel(geometry, end);
         }
         part
     }

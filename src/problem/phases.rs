@@ -189,7 +189,8 @@ impl Phases {
         rank
     }
 
-    /// The number of an output, from its number among those of the first phase.
+    /// The number of an output, from its number among those of the first phase; behind the last of
+    /// those, the number of all outputs.
     pub fn pixel(&self, geometry: &Geometry, rank: usize) -> usize {
         let mut rest = rank;
         let mut at = [0; 3];

@@ -159,7 +159,7 @@ impl Description {
     fn transpose(&mut self, choices: &mut Choices, tame: bool, padded: bool) {
         let mut more: [usize; 3] = several(choices, number);
         if tame {
-            for axis in 0..3 {
+            for (axis, more) in more.iter_mut().enumerate() {
                 if self.size[axis] > 1 {
                     self.stride[axis] = 1 + self.stride[axis] % 4;
                 }
@@ -167,7 +167,7 @@ impl Description {
                     (self.before[axis], self.after[axis]) = (self.padding, 0);
                 }
                 if choices.flag() {
-                    more[axis] %= self.stride[axis].max(self.dilation[axis]).max(1);
+                    *more %= self.stride[axis].max(self.dilation[axis]).max(1);
                 }
             }
         }

@@ -300,21 +300,16 @@ impl Fields {
     fn layer(&self) -> Layer {
         let (before, after): (Vec<_>, Vec<_>) =
             self.list("pad").chunks(2).map(|sides| (sides[0], sides[1])).unzip();
+        let channels = [self.one("in"), self.one("out")];
+        let [size, kernel] = ["size", "kernel"].map(|key| self.axes(&self.list(key), 1));
         Layer {
-            rank: self.one("rank"),
             batch: self.one("n"),
-            in_channels: self.one("in"),
-            out_channels: self.one("out"),
             groups: self.one("groups"),
-            size: self.axes(&self.list("size"), 1),
-            kernel: self.axes(&self.list("kernel"), 1),
             stride: self.axes(&self.list("stride"), 1),
             dilation: self.axes(&self.list("dilation"), 1),
             before: self.axes(&before, 0),
             after: self.axes(&after, 0),
-            transposed: false,
-            output_padding: [0; 3],
-            flipped: false,
+            ..Layer::new(self.one("rank"), channels, size, kernel)
         }
     }
 
