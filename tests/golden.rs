@@ -89,6 +89,7 @@ fn goldens() -> Vec<Golden> {
                 dilation: axes(&list("dilation"), 1),
                 before: axes(&before, 0),
                 after: axes(&after, 0),
+                ..Layer::new(1, [1; 2], [1; 3], [1; 3])
             };
             let plan = layer.plan(Layout::Nchw).unwrap();
             assert_eq!(plan.output_size(), axes(&list("out_size"), 1), "{}", fields["name"]);
