@@ -165,7 +165,11 @@ unsafe fn compute_image(
     let (memory, scratch) =
         scratch.split_at_mut_checked(held_len(geometry, room)).unwrap_or_default();
 
-    debug_assert!(columns.len() == most * per_pixel, "less scratch memory than the layer says");
+    let lens = [columns.len(), memory.len()];
+    debug_assert!(
+        lens == [most * per_pixel, held_len(geometry, room)],
+        "too little scratch memory"
+    );
 
     let image = Rows::of_image(geometry, input, &problem.input);
     let mut held =
@@ -174,6 +178,7 @@ unsafe fn compute_image(
     let sets = offset_sets(geometry);
     let per_output = |first, values| PerPixel::new(problem.layout, first, values, geometry);
     let (offsets, mask) = (per_output(offsets, 2 * sets), per_output(mask, sets));
+    let columns = columns.as_mut_ptr();
     let mut first = pixels.start;
     while first < pixels.end {
         // The last block is as long as the others, and done in part.
@@ -197,12 +202,12 @@ unsafe fn compute_image(
             mask,
             pixels,
             channels: channels.clone(),
-            columns: columns.as_mut_ptr().wrapping_add(in_block.start * per_pixel),
+            columns: columns.wrapping_add(in_block.start * per_pixel),
         };
         let moved = operands.moved(0, start * problem.output.pixel);
         let outputs = Outputs::new(&block.output, moved.output, moved.residual, activation);
         let part = &Part { pixels: in_block, panels: panels.clone() };
-        let input = columns.as_ptr();
+        let input = columns.cast_const();
         // SAFETY: operands, weights and part are as the caller vouches, and the outputs of the block lie
         // in those of the image; the columns have room for all of the block, and those of the part's
         // pixels and channels are written before the kernel reads them; scratch memory suffices for
