@@ -7,6 +7,7 @@ pub(crate) mod task;
 pub(crate) mod tiles;
 pub(crate) mod weights;
 
+use crate::compute::operands::Extra;
 use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::Error;
@@ -43,7 +44,7 @@ impl Plan {
         // SAFETY: checked; the call holds `y` exclusively.
         let task = unsafe { Task::new(self, x, weights, &epilogue, y.as_mut_ptr().cast()) };
         // SAFETY: all of the output, which nobody else can access.
-        unsafe { task.run_part(task.whole(), scratch)? };
+        unsafe { task.run_part(&Extra::NONE, task.whole(), scratch)? };
         let written = y.split_at_mut_checked(self.output_len()).map_or(&mut [][..], |(y, _)| y);
         // SAFETY: without gaps every element was written.
         Ok(unsafe { T::written(written, self.output_has_no_gaps()) })
@@ -63,6 +64,9 @@ impl Plan {
         let weights = weights.into();
         Task::check(self, x, &weights, &epilogue, y.len(), T::INITIALISED)?;
         // SAFETY: checked; the job holds `y` exclusively.
-        Ok(unsafe { Job::new(Task::new(self, x, weights, &epilogue, y.as_mut_ptr().cast())) })
+        Ok(unsafe {
+            let task = Task::new(self, x, weights, &epilogue, y.as_mut_ptr().cast());
+            Job::new(task, Extra::NONE)
+        })
     }
 }

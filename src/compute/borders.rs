@@ -14,7 +14,7 @@
 
 use super::direct;
 use super::layer::{Layer, Options};
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::Caches;
@@ -138,7 +138,13 @@ const fn seen(geometry: &Geometry, axis: usize, outputs: usize) -> usize {
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart).
-unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
+unsafe fn compute(
+    layer: &Layer,
+    operands: &Operands,
+    _extra: &Extra,
+    part: &Part,
+    scratch: &mut [Element],
+) {
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
     let problem = &layer.problem;
     let boxes = Boxes::of(&problem.geometry);

@@ -13,7 +13,7 @@
 
 use super::direct;
 use super::layer::{Layer, Options};
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::error::{Error, Field};
 use crate::kernel::call::{Call, WeightSlice};
@@ -118,8 +118,14 @@ fn cut(layer: &Layer, whole: &Part, wanted: Wanted) -> Cut {
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart); there are offsets for each output, and masks if the
-/// operands have any.
-unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
+/// layer has any.
+unsafe fn compute(
+    layer: &Layer,
+    operands: &Operands,
+    extra: &Extra,
+    part: &Part,
+    scratch: &mut [Element],
+) {
     let Layer { problem, .. } = layer;
     let geometry = &problem.geometry;
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
@@ -129,15 +135,17 @@ unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut
         let (image, first) = divide(done, image_pixels);
         let pixels = first..image_pixels.min(first + part.pixels.end - done);
         done += pixels.len();
-        let mut of_image =
-            operands.moved(image * problem.input.batch, image * problem.output.batch);
+        let of_image = operands.moved(image * problem.input.batch, image * problem.output.batch);
+        let mut extra = *extra;
         let masks = offset_sets(geometry) * image_pixels;
-        of_image.offsets = operands.offsets.wrapping_add(image * 2 * masks);
-        if !operands.mask.is_null() {
-            of_image.mask = operands.mask.wrapping_add(image * masks);
+        extra.offsets = extra.offsets.wrapping_add(image * 2 * masks);
+        if !extra.mask.is_null() {
+            extra.mask = extra.mask.wrapping_add(image * masks);
         }
         // SAFETY: as the caller vouches.
-        unsafe { compute_image(layer, &of_image, weights, pixels, &part.panels, scratch) };
+        unsafe {
+            compute_image(layer, &of_image, &extra, weights, pixels, &part.panels, scratch);
+        }
     }
 }
 
@@ -148,6 +156,7 @@ unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut
 unsafe fn compute_image(
     layer: &Layer,
     operands: &Operands,
+    extra: &Extra,
     weights: WeightSlice,
     pixels: Range<usize>,
     panels: &Range<usize>,
@@ -155,7 +164,8 @@ unsafe fn compute_image(
 ) {
     let Layer { problem, simplest: block, .. } = layer;
     let geometry = &problem.geometry;
-    let Operands { isa, input, offsets, mask, bias, activation, .. } = *operands;
+    let Operands { isa, input, bias, activation, .. } = *operands;
+    let Extra { offsets, mask, .. } = *extra;
     let most = block.geometry.pixels();
     let per_pixel = geometry.taps() * geometry.in_channels;
     let skipped = scratch.as_ptr().align_offset(LINE * size_of::<Element>());

@@ -1,7 +1,7 @@
 //! A layer as one call of its kernel.
 
 use super::layer::{Layer, Options};
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::call::{Call, WeightSlice};
@@ -20,6 +20,7 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
 pub(super) unsafe fn compute(
     layer: &Layer,
     operands: &Operands,
+    _extra: &Extra,
     part: &Part,
     scratch: &mut [Element],
 ) {

@@ -1,6 +1,6 @@
 //! A layer with the kernel that runs it.
 
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
 use crate::kernel::part::{Cut, Part, Wanted};
@@ -44,7 +44,7 @@ pub(crate) struct Layer {
 /// # Safety
 /// The operands are as long as the problem's sizes, the scratch memory as the layer says. The part lies
 /// inside the output, and nobody else accesses its elements meanwhile.
-pub(crate) type ComputePart = unsafe fn(&Layer, &Operands, &Part, &mut [Element]);
+pub(crate) type ComputePart = unsafe fn(&Layer, &Operands, &Extra, &Part, &mut [Element]);
 
 /// Cuts an output into parts.
 pub(crate) type Cutter = fn(&Layer, whole: &Part, Wanted) -> Cut;

@@ -14,10 +14,6 @@ pub(crate) struct Operands<'a> {
     pub isa: Isa,
     /// Of the layer before, if there is one.
     pub input: *const Element,
-    /// Of a deformable convolution, otherwise null.
-    pub offsets: *const Element,
-    /// Of a deformable convolution that is modulated, otherwise null.
-    pub mask: *const Element,
     /// Panels, or weights that are not packed, as the plan takes them.
     pub weights: &'a [Element],
     /// A value for each output channel, or null.
@@ -29,7 +25,22 @@ pub(crate) struct Operands<'a> {
     /// What is applied to the outputs of a part when they are written.
     pub pass: Option<(Activate, Parameter)>,
     pub output: *mut Element,
+}
+
+/// What only some operators are computed from. Apart, so that it is on the stack of no other.
+#[derive(Clone, Copy)]
+pub(crate) struct Extra<'a> {
+    /// Of a deformable convolution, otherwise null.
+    pub offsets: *const Element,
+    /// Of a deformable convolution that is modulated, otherwise null.
+    pub mask: *const Element,
+    /// Of two layers in one pass: the first one.
     pub before: Option<Before<'a>>,
+}
+
+impl Extra<'_> {
+    pub const NONE: Extra<'static> =
+        Extra { offsets: core::ptr::null(), mask: core::ptr::null(), before: None };
 }
 
 /// The layer whose outputs are the inputs: they never exist all at once, but piece by piece.

@@ -12,7 +12,7 @@
 
 use super::direct;
 use super::layer::{Layer, Options};
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use super::woven::{self, Piece};
 use crate::activation::Activation;
 use crate::element::Element;
@@ -114,7 +114,13 @@ fn pixel(geometry: &Geometry, of_first_phase: usize) -> usize {
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart).
-unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
+unsafe fn compute(
+    layer: &Layer,
+    operands: &Operands,
+    _extra: &Extra,
+    part: &Part,
+    scratch: &mut [Element],
+) {
     let phases = Phases::of(&layer.problem.geometry);
     let (weights, scratch) = direct::weights(layer, operands, part, scratch);
     let phased = Phased { layer, phases: &phases, operands, weights };

@@ -8,7 +8,7 @@
 
 use super::direct;
 use super::layer::{Layer, Options};
-use super::operands::Operands;
+use super::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::part::Part;
@@ -35,7 +35,13 @@ const fn of_image(mut problem: Problem) -> Problem {
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart).
-unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
+unsafe fn compute(
+    layer: &Layer,
+    operands: &Operands,
+    extra: &Extra,
+    part: &Part,
+    scratch: &mut [Element],
+) {
     let Problem { geometry, input, output, weights, .. } = &layer.problem;
     let [depth, height, width] = geometry.output;
     let pixels_of_image = depth * height * width;
@@ -49,7 +55,7 @@ unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut
         let kernels = image.wrapping_mul(weights.sample);
         operands.weights = operands.weights.get(kernels..).unwrap_or(&[]);
         // SAFETY: as the caller vouches; these are pixels of the part, of one image.
-        unsafe { direct::compute(layer, &operands, &part, scratch) };
+        unsafe { direct::compute(layer, &operands, extra, &part, scratch) };
         pixel += end - first;
     }
 }

@@ -11,7 +11,7 @@
 //! lies where the layer's tensor would have them.
 
 use super::layer::{Layer, Options};
-use super::operands::{Before, Operands};
+use super::operands::{Before, Extra, Operands};
 use super::pieces::Pieces;
 use crate::element::Element;
 use crate::error::{Error, Field};
@@ -92,8 +92,14 @@ const fn grain(geometry: &Geometry) -> usize {
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart). The part has all panels.
-unsafe fn compute(layer: &Layer, operands: &Operands, part: &Part, scratch: &mut [Element]) {
-    let Some(before) = &operands.before else {
+unsafe fn compute(
+    layer: &Layer,
+    operands: &Operands,
+    extra: &Extra,
+    part: &Part,
+    scratch: &mut [Element],
+) {
+    let Some(before) = &extra.before else {
         debug_assert!(false, "no layer before");
         return;
     };

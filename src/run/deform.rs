@@ -4,6 +4,7 @@ use super::output::OutputElement;
 use super::task::Task;
 use super::tiles::Job;
 use super::weights::Weights;
+use crate::compute::operands::Extra;
 use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Expected, Field, Found};
@@ -33,9 +34,8 @@ impl DeformPlan {
         Task::check(plan, x, &weights, &epilogue, y.len(), T::INITIALISED)?;
         // SAFETY: checked; the call holds `y` exclusively.
         let task = unsafe { Task::new(plan, x, weights, &epilogue, y.as_mut_ptr().cast()) };
-        let task = task.with_offsets(offsets, mask);
         // SAFETY: all of the output, which nobody else can access.
-        unsafe { task.run_part(task.whole(), scratch)? };
+        unsafe { task.run_part(&extra(offsets, mask), task.whole(), scratch)? };
         let written = y.split_at_mut_checked(self.output_len()).map_or(&mut [][..], |(y, _)| y);
         // SAFETY: without gaps every element was written.
         Ok(unsafe { T::written(written, plan.output_has_no_gaps()) })
@@ -60,7 +60,7 @@ impl DeformPlan {
         // SAFETY: checked; the job holds `y` exclusively.
         unsafe {
             let task = Task::new(plan, x, weights, &epilogue, y.as_mut_ptr().cast());
-            Ok(Job::new(task.with_offsets(offsets, mask)))
+            Ok(Job::new(task, extra(offsets, mask)))
         }
     }
 
@@ -80,5 +80,14 @@ impl DeformPlan {
             None => Ok(()),
             Some(mask) => Error::check_len(Field::Mask, self.mask_len(), mask.len()),
         }
+    }
+}
+
+/// What moves the taps, of the lengths of the plan; the mask is one if the plan is modulated.
+fn extra<'a>(offsets: &'a [Element], mask: Option<&'a [Element]>) -> Extra<'a> {
+    Extra {
+        offsets: offsets.as_ptr(),
+        mask: mask.map_or(core::ptr::null(), <[Element]>::as_ptr),
+        before: None,
     }
 }

@@ -4,6 +4,7 @@ use super::output::OutputElement;
 use super::task::Task;
 use super::tiles::Job;
 use super::weights::Weights;
+use crate::compute::operands::Extra;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found, Stage};
@@ -37,9 +38,9 @@ impl SeparablePlan {
         let epilogues = [&depthwise_epilogue, &pointwise_epilogue];
         self.check(x, &weights, epilogues, y.len(), T::INITIALISED)?;
         // SAFETY: checked; the call holds `y` exclusively.
-        let task = unsafe { self.task(x, weights, epilogues, y.as_mut_ptr().cast()) };
+        let (task, extra) = unsafe { self.task(x, weights, epilogues, y.as_mut_ptr().cast()) };
         // SAFETY: all of the output, which nobody else can access.
-        unsafe { task.run_part(task.whole(), scratch)? };
+        unsafe { task.run_part(&extra, task.whole(), scratch)? };
         let written = y.split_at_mut_checked(self.output_len()).map_or(&mut [][..], |(y, _)| y);
         // SAFETY: without gaps every element was written.
         Ok(unsafe { T::written(written, self.pointwise.output_has_no_gaps()) })
@@ -63,7 +64,10 @@ impl SeparablePlan {
         let epilogues = [&depthwise_epilogue, &pointwise_epilogue];
         self.check(x, &weights, epilogues, y.len(), T::INITIALISED)?;
         // SAFETY: checked; the job holds `y` exclusively.
-        Ok(unsafe { Job::new(self.task(x, weights, epilogues, y.as_mut_ptr().cast())) })
+        unsafe {
+            let (task, extra) = self.task(x, weights, epilogues, y.as_mut_ptr().cast());
+            Ok(Job::new(task, extra))
+        }
     }
 
     /// In a function that has returned, and left the stack, when kernels run.
@@ -100,11 +104,12 @@ impl SeparablePlan {
         [depthwise, pointwise]: [Weights<'a>; 2],
         epilogues: [&Epilogue<'a>; 2],
         output: *mut Element,
-    ) -> Task<'a> {
+    ) -> (Task<'a>, Extra<'a>) {
         let [Epilogue { bias, function, pass, .. }, epilogue] = epilogues;
         let pass = pass.map(|pass| (pass, function.parameter()));
         let before = self.before(depthwise.elements(), *bias, function.fused(), pass);
         // SAFETY: as the caller vouches.
-        unsafe { Task::new(&self.pointwise, input, pointwise, epilogue, output).after(before) }
+        let task = unsafe { Task::new(&self.pointwise, input, pointwise, epilogue, output) };
+        (task, Extra { before: Some(before), ..Extra::NONE })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::weights::Weights;
 use crate::compute::layer::Layer;
-use crate::compute::operands::{Before, Operands};
+use crate::compute::operands::{Extra, Operands};
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
@@ -65,8 +65,6 @@ impl<'a> Task<'a> {
             isa: plan.isa(),
             weights: weights.elements(),
             input: input.as_ptr(),
-            offsets: core::ptr::null(),
-            mask: core::ptr::null(),
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual,
             activation: epilogue.function.fused(),
@@ -75,27 +73,8 @@ impl<'a> Task<'a> {
                 None => None,
             },
             output,
-            before: None,
         };
         Task { plan, operands, residual_apart }
-    }
-
-    /// With what moves the taps of a deformable convolution, of the lengths of its plan; the mask is
-    /// one if the plan is modulated.
-    pub fn with_offsets(mut self, offsets: &'a [Element], mask: Option<&'a [Element]>) -> Self {
-        self.operands.offsets = offsets.as_ptr();
-        self.operands.mask = mask.map_or(core::ptr::null(), <[Element]>::as_ptr);
-        self
-    }
-
-    /// The same on the outputs of another layer, whose input is that of the task.
-    ///
-    /// # Safety
-    /// The input and `before` were checked against the plan of that layer; the task's plan is one that
-    /// computes both.
-    pub unsafe fn after(mut self, before: Before<'a>) -> Task<'a> {
-        self.operands.before = Some(before);
-        self
     }
 
     pub fn plan(&self) -> &'a Plan {
@@ -116,8 +95,14 @@ impl<'a> Task<'a> {
     /// Computes a part of the output, if the scratch memory will do.
     ///
     /// # Safety
-    /// The part lies inside the output, and nobody else accesses its elements meanwhile.
-    pub unsafe fn run_part(&self, part: Part, scratch: &mut [Element]) -> Result<(), Error> {
+    /// The part lies inside the output, and nobody else accesses its elements meanwhile; `extra` is what
+    /// the operator of the plan needs.
+    pub unsafe fn run_part(
+        &self,
+        extra: &Extra,
+        part: Part,
+        scratch: &mut [Element],
+    ) -> Result<(), Error> {
         let plan = self.plan;
         Error::check_len(Field::Scratch, plan.scratch_len(), scratch.len())?;
         if part.pixels.is_empty() {
@@ -136,7 +121,7 @@ impl<'a> Task<'a> {
         }
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
-        unsafe { (plan.layer.compute)(&plan.layer, operands, &part, scratch) };
+        unsafe { (plan.layer.compute)(&plan.layer, operands, extra, &part, scratch) };
         if let Some((pass, parameter)) = operands.pass {
             // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
             let problem = &plan.layer.problem;

@@ -1,6 +1,7 @@
 //! A call as disjoint pieces that any threads compute in any order.
 
 use super::task::Task;
+use crate::compute::operands::Extra;
 use crate::element::Element;
 use crate::error::Error;
 use crate::isa::Isa;
@@ -29,6 +30,7 @@ use core::marker::PhantomData;
 #[must_use = "a job computes nothing by itself: run its tiles"]
 pub struct Job<'a> {
     task: Task<'a>,
+    extra: Extra<'a>,
     borrows: PhantomData<(&'a [Element], &'a mut [Element])>,
 }
 
@@ -40,9 +42,9 @@ unsafe impl Sync for Job<'_> {}
 
 impl<'a> Job<'a> {
     /// # Safety
-    /// The task's slices are borrowed for as long as the job lives, its output exclusively.
-    pub(crate) unsafe fn new(task: Task<'a>) -> Job<'a> {
-        Job { task, borrows: PhantomData }
+    /// The slices of both are borrowed for as long as the job lives, its output exclusively.
+    pub(crate) unsafe fn new(task: Task<'a>, extra: Extra<'a>) -> Job<'a> {
+        Job { task, extra, borrows: PhantomData }
     }
 
     /// Cuts the output into at most `count` disjoint tiles (at least 1) of about equal work: fewer
@@ -120,7 +122,8 @@ impl<'a> Tile<'a> {
     pub fn run(self, scratch: &mut [Element]) -> Result<(), Refused<'a>> {
         // SAFETY: the job holds the output exclusively, and its tiles are disjoint, as are the
         // elements that the plan's output strides tell apart.
-        let outcome = unsafe { self.job.task.run_part(self.part.clone(), scratch) };
+        let outcome =
+            unsafe { self.job.task.run_part(&self.job.extra, self.part.clone(), scratch) };
         outcome.map_err(|error| Refused { tile: self, error })
     }
 }
