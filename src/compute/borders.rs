@@ -34,7 +34,7 @@ use core::ops::Range;
 pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Error> {
     let mut with_zeros = problem;
     with_zeros.geometry.padding_mode = PaddingMode::Zeros;
-    let mut layer = match Layer::new(problem, with_zeros.simplest(), compute, options) {
+    let mut layer = match Layer::new(problem, with_zeros.simplest(), Some(compute), options) {
         Ok(layer) => layer,
         Err(error) => return Err(error),
     };

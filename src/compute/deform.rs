@@ -56,7 +56,7 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
     if narrow {
         block.layout = Layout::Nhwc;
     }
-    let mut layer = tri!(Layer::new(problem, block, compute, Options { forced, ..options }));
+    let mut layer = tri!(Layer::new(problem, block, Some(compute), Options { forced, ..options }));
     layer.options = options;
     layer.cutter = Some(cut);
     let samples_len = columns_len.saturating_add(held).saturating_add(LINE - 1);

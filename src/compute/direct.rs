@@ -1,7 +1,7 @@
 //! A layer as one call of its kernel.
 
 use super::layer::{Layer, Options};
-use super::operands::{Extra, Operands};
+use super::operands::Operands;
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::call::{Call, WeightSlice};
@@ -12,15 +12,15 @@ use crate::problem::Problem;
 
 /// A convolution.
 pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Error> {
-    Layer::new(problem, problem.simplest(), compute, options)
+    Layer::new(problem, problem.simplest(), None, options)
 }
 
 /// # Safety
 /// As of [`ComputePart`](super::layer::ComputePart).
-pub(super) unsafe fn compute(
+#[inline(always)]
+pub(crate) unsafe fn compute(
     layer: &Layer,
     operands: &Operands,
-    _extra: &Extra,
     part: &Part,
     scratch: &mut [Element],
 ) {

@@ -23,7 +23,8 @@ pub(crate) struct Layer {
     /// What a part packs weights by, into scratch memory, if it does. A function, so that programs
     /// without unpacked weights do without it.
     pub pack_panels: Option<PackPanels>,
-    pub compute: ComputePart,
+    /// `None`: the kernel is called at once, on all of the part.
+    pub compute: Option<ComputePart>,
     /// How kernels plan what is planned part by part; a function, so that programs in which nothing is
     /// do without it.
     pub scheduler: Option<Scheduler>,
@@ -74,7 +75,7 @@ impl Layer {
     pub const fn new(
         problem: Problem,
         simplest: Problem,
-        compute: ComputePart,
+        compute: Option<ComputePart>,
         options: Options,
     ) -> Result<Layer, Error> {
         let Options { caches, forced, unpacked, .. } = &options;

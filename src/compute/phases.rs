@@ -35,11 +35,11 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
         && let Some(Phase { problem: convolution, first_input: 0, .. }) =
             phases.phase(&problem, [0; 3])
     {
-        return Layer::new(problem, convolution.simplest(), direct::compute, options);
+        return Layer::new(problem, convolution.simplest(), None, options);
     }
     let [window, outputs] = largest(&phases);
     let stands_for_all = phases.convolution(&problem, window, outputs).tamed();
-    let mut layer = match Layer::new(problem, stands_for_all, compute, options) {
+    let mut layer = match Layer::new(problem, stands_for_all, Some(compute), options) {
         Ok(layer) => layer,
         Err(error) => return Err(error),
     };

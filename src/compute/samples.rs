@@ -21,7 +21,7 @@ pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Er
     Layer::new(
         problem,
         of_image(problem).simplest(),
-        compute,
+        Some(compute),
         Options { unpacked: true, ..options },
     )
 }
@@ -38,7 +38,7 @@ const fn of_image(mut problem: Problem) -> Problem {
 unsafe fn compute(
     layer: &Layer,
     operands: &Operands,
-    extra: &Extra,
+    _extra: &Extra,
     part: &Part,
     scratch: &mut [Element],
 ) {
@@ -55,7 +55,7 @@ unsafe fn compute(
         let kernels = image.wrapping_mul(weights.sample);
         operands.weights = operands.weights.get(kernels..).unwrap_or(&[]);
         // SAFETY: as the caller vouches; these are pixels of the part, of one image.
-        unsafe { direct::compute(layer, &operands, extra, &part, scratch) };
+        unsafe { direct::compute(layer, &operands, &part, scratch) };
         pixel += end - first;
     }
 }

@@ -59,7 +59,7 @@ const fn layer(
 ) -> Result<Layer, Error> {
     let piece = of_piece(&simplest, pieces.pixels);
     let options = Options { forced: Some(Kernel::choose(&simplest, false)), ..options };
-    let mut layer = tri!(Layer::new(problem, piece, compute, options));
+    let mut layer = tri!(Layer::new(problem, piece, Some(compute), options));
     layer.simplest = simplest;
     Ok(layer)
 }

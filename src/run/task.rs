@@ -1,6 +1,7 @@
 //! A call that was checked, and what computes a part of it.
 
 use super::weights::Weights;
+use crate::compute::direct;
 use crate::compute::layer::Layer;
 use crate::compute::operands::{Extra, Operands};
 use crate::element::Element;
@@ -68,10 +69,7 @@ impl<'a> Task<'a> {
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual,
             activation: epilogue.function.fused(),
-            pass: match epilogue.pass {
-                Some(pass) => Some((pass, epilogue.function.parameter())),
-                None => None,
-            },
+            pass: epilogue.pass.map(|pass| (pass, epilogue.function.parameter())),
             output,
         };
         Task { plan, operands, residual_apart }
@@ -121,10 +119,15 @@ impl<'a> Task<'a> {
         }
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
         // available; scratch memory was checked above; the part is the caller's.
-        unsafe { (plan.layer.compute)(&plan.layer, operands, extra, &part, scratch) };
+        unsafe {
+            match plan.layer.compute {
+                None => direct::compute(&plan.layer, operands, &part, scratch),
+                Some(compute) => compute(&plan.layer, operands, extra, &part, scratch),
+            }
+        }
         if let Some((pass, parameter)) = operands.pass {
-            // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
             let problem = &plan.layer.problem;
+            // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
             unsafe { pass(problem, operands.isa, parameter, operands.output, &part) };
         }
         Ok(())
