@@ -72,10 +72,7 @@ impl<'a> Task<'a> {
                 Residual::Output => output.cast_const(),
             },
             activation: epilogue.function.fused(),
-            pass: match epilogue.pass {
-                Some(pass) => Some((pass, epilogue.function.parameter())),
-                None => None,
-            },
+            pass: epilogue.pass.map(|pass| (pass, epilogue.function.parameter())),
             output,
         };
         Task { plan, operands }
