@@ -19,6 +19,12 @@
 //! padded tap the same as multiplying it by `+0.0`, for finite weights. Taps that lie inside the
 //! input are never skipped: infinity times zero is NaN here as elsewhere.
 //!
+//! Taps ascend by their place in the window as it lies on the input. That is the stored index of the
+//! kernel; where the kernel is flipped, or the convolution transposed, the stored index descends, and
+//! where it is both it ascends again. Of a transposed convolution an output has the taps from which an
+//! input is spread to it. With a padding mode other than zeros every tap is inside, and `x` is what
+//! stands in the padding. A correlation is the convolution of each sample with its own kernel.
+//!
 //! A deformable convolution has the same chain, over all taps: in place of `x` is the [`bilinear`]
 //! sample at the tap's position, times the mask if there is one; where the position is outside, it is
 //! `+0.0`, whatever the mask is.
