@@ -59,12 +59,9 @@ fn problem(
 
 const PLAIN: [[usize; 3]; 3] = [[1; 3], [1; 3], [0; 3]];
 
-/// Where the output of a pixel lies, and where each tap by number reads the input, if it lies inside, and
-/// its weight.
-type OfPixel = (usize, Vec<Option<(usize, usize)>>);
-
-/// What a kernel is told, for each pixel by number.
-fn told(problem: &Problem) -> Vec<OfPixel> {
+/// What a kernel is told: for each pixel by number, where its output lies, and where each tap by
+/// number reads the input, if it lies inside, and its weight.
+fn told(problem: &Problem) -> Vec<(usize, Vec<Option<(usize, usize)>>)> {
     let geometry = &problem.geometry;
     let mut pixels = Vec::new();
     for image in 0..geometry.batch {
