@@ -23,7 +23,8 @@
 //! # Ok::<(), tapwise::Error>(())
 //! ```
 //!
-//! The way the data goes is the way the modules read: [`Conv`] describes, [`Plan`] sizes,
+//! The way the data goes is the way the modules read: [`Conv`] describes, and so do [`ConvTranspose`],
+//! [`Correlation`], [`DeformConv2d`], [`Unfold2d`] and [`Fold2d`]; [`Plan`] sizes,
 //! [`PackedWeights`] holds the weights, [`Job`] cuts the output into [`Tile`]s, [`Epilogue`] ends
 //! each output. [`numerics`] states what every output is, to the bit, and [`mod@reference`]
 //! computes it by plain loops.
