@@ -12,7 +12,10 @@ mod support;
 use deformable::deform;
 use family::{ActivationCase, Case, Operator, PaddingMode, Sum, cases, family};
 use support::{Layer, POISON, from_layout, last_axes, paths, run, to_layout};
-use tapwise::{Conv2d, Epilogue, Layout, Separable2d, Weights};
+use tapwise::{
+    Conv, Conv2d, Correlation, CorrelationPlan, Epilogue, Fold2d, Layout, Plan, Separable2d,
+    Unfold2d, Weights,
+};
 
 /// All places of a volume, the last axis fastest.
 fn places([depth, height, width]: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
@@ -392,7 +395,37 @@ fn correlations() {
         let images = x.chunks(plan.input_len()).zip(w.chunks(plan.weights_len()));
         let y: Vec<f32> = images.flat_map(|(x, w)| run(&plan, x, w, Epilogue::new())).collect();
         case.check(&y, &sums);
+
+        let layer = &case.layer;
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let plan = match layer.rank {
+                1 => correlation_plan::<1>(layer, layout),
+                2 => correlation_plan::<2>(layer, layout),
+                _ => correlation_plan::<3>(layer, layout),
+            };
+            let channels = layer.out_channels * (layer.in_channels / layer.groups);
+            let x = to_layout(layout, &x, layer.in_channels, layer.pixels_in());
+            let kernels = to_layout(layout, &w, channels, case.taps());
+            for isa in paths() {
+                let plan = plan.with_isa(isa).unwrap();
+                let mut y = vec![POISON; plan.output_len()];
+                let mut scratch = vec![POISON; plan.scratch_len()];
+                plan.run(&x, &kernels, Epilogue::new(), &mut scratch, &mut y).unwrap();
+                case.check(&from_layout(layout, &y, layer.out_channels, layer.pixels_out()), &sums);
+            }
+        }
     }
+}
+
+fn correlation_plan<const D: usize>(layer: &Layer, layout: Layout) -> CorrelationPlan {
+    let axes = last_axes::<D>;
+    Correlation::<D>::new(layer.in_channels, layer.out_channels, axes(layer.kernel))
+        .stride(axes(layer.stride))
+        .padding_sides(axes(layer.before), axes(layer.after))
+        .dilation(axes(layer.dilation))
+        .groups(layer.groups)
+        .plan(layout, layer.batch, axes(layer.size))
+        .unwrap()
 }
 
 #[test]
@@ -401,7 +434,39 @@ fn padding_modes() {
         let Operator::PaddingMode(mode) = case.operator else { continue };
         let sums = padding_mode(&case, mode);
         case.check_sums(&sums);
+
+        let layer = &case.layer;
+        let bias = case.bias();
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let plan = match layer.rank {
+                1 => padded_plan::<1>(layer, mode, layout),
+                2 => padded_plan::<2>(layer, mode, layout),
+                _ => padded_plan::<3>(layer, mode, layout),
+            };
+            let x = to_layout(layout, &case.input(), layer.in_channels, layer.pixels_in());
+            for isa in paths() {
+                let plan = plan.with_isa(isa).unwrap();
+                let y = run(&plan, &x, &case.weights(), Epilogue::new().bias(&bias));
+                case.check(&from_layout(layout, &y, layer.out_channels, layer.pixels_out()), &sums);
+            }
+        }
     }
+}
+
+fn padded_plan<const D: usize>(layer: &Layer, mode: PaddingMode, layout: Layout) -> Plan {
+    let axes = last_axes::<D>;
+    Conv::<D>::new(layer.in_channels, layer.out_channels, axes(layer.kernel))
+        .stride(axes(layer.stride))
+        .padding_sides(axes(layer.before), axes(layer.after))
+        .padding_mode(match mode {
+            PaddingMode::Reflect => tapwise::PaddingMode::Reflect,
+            PaddingMode::Replicate => tapwise::PaddingMode::Replicate,
+            PaddingMode::Circular => tapwise::PaddingMode::Circular,
+        })
+        .dilation(axes(layer.dilation))
+        .groups(layer.groups)
+        .plan(layout, layer.batch, axes(layer.size))
+        .unwrap()
 }
 
 #[test]
@@ -409,6 +474,22 @@ fn unfoldings() {
     for case in cases(11, |operator| matches!(operator, Operator::Unfold)) {
         let sums = unfold(&case);
         case.check_sums(&sums);
+
+        let layer = &case.layer;
+        assert_eq!(layer.before, layer.after);
+        let described = Unfold2d::new(last_axes(layer.kernel))
+            .dilation(last_axes(layer.dilation))
+            .padding(last_axes(layer.before))
+            .stride(last_axes(layer.stride));
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let size = last_axes(layer.size);
+            let plan = described.plan(layout, layer.batch, layer.in_channels, size).unwrap();
+            let x = to_layout(layout, &case.input(), layer.in_channels, layer.pixels_in());
+            let mut y = vec![POISON; plan.output_len()];
+            plan.run(&x, &mut y).unwrap();
+            let rows = layer.in_channels * case.taps();
+            case.check(&from_layout(layout, &y, rows, case.places()), &sums);
+        }
     }
 }
 
@@ -417,6 +498,22 @@ fn foldings() {
     for case in cases(11, |operator| matches!(operator, Operator::Fold)) {
         let sums = fold(&case);
         case.check_sums(&sums);
+
+        let layer = &case.layer;
+        assert_eq!(layer.before, layer.after);
+        let described = Fold2d::new(last_axes(layer.kernel))
+            .dilation(last_axes(layer.dilation))
+            .padding(last_axes(layer.before))
+            .stride(last_axes(layer.stride));
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let size = last_axes(layer.size);
+            let plan = described.plan(layout, layer.batch, layer.in_channels, size).unwrap();
+            let rows = layer.in_channels * case.taps();
+            let x = to_layout(layout, &case.input(), rows, case.places());
+            let mut y = vec![POISON; plan.output_len()];
+            plan.run(&x, &mut y).unwrap();
+            case.check(&from_layout(layout, &y, layer.in_channels, layer.pixels_in()), &sums);
+        }
     }
 }
 
