@@ -57,8 +57,6 @@ pub enum Field {
     Padding(usize),
     /// The padding of one side of an axis.
     PaddingSide(usize),
-    /// What stands in the padding.
-    PaddingMode,
     /// The outputs added behind the last one of an axis of a transposed convolution.
     OutputPadding(usize),
     /// The elements that the input spans, strides included.
@@ -198,8 +196,6 @@ pub enum Expected {
     NoMask,
     /// No residual.
     NoResidual,
-    /// Zeros in the padding.
-    Zeros,
 }
 
 /// What an [`Error`] met.
@@ -234,8 +230,6 @@ pub enum Found {
     NoMask,
     /// A residual.
     Residual,
-    /// Other values than these.
-    OtherValues,
 }
 
 impl Error {
@@ -303,7 +297,6 @@ impl Field {
             Field::Dilation(_) => "dilation",
             Field::Padding(_) => "padding",
             Field::PaddingSide(_) => "padding of a side",
-            Field::PaddingMode => "padding mode",
             Field::OutputPadding(_) => "output_padding",
             Field::InputElements => "elements of the input",
             Field::OutputElements => "elements of the output",
@@ -404,7 +397,6 @@ impl fmt::Display for Expected {
             Expected::Mask => f.write_str("a mask"),
             Expected::NoMask => f.write_str("no mask"),
             Expected::NoResidual => f.write_str("none"),
-            Expected::Zeros => f.write_str("zeros"),
         }
     }
 }
@@ -426,7 +418,6 @@ impl fmt::Display for Found {
             Found::Mask => f.write_str("one"),
             Found::NoMask => f.write_str("none"),
             Found::Residual => f.write_str("one"),
-            Found::OtherValues => f.write_str("others"),
         }
     }
 }

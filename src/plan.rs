@@ -13,7 +13,7 @@ use crate::kernel::{Caches, Kernel};
 use crate::panels::PackedFormat;
 use crate::problem::Problem;
 use crate::problem::arithmetic::tri;
-use crate::problem::geometry::{Geometry, Operator, PaddingMode};
+use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::shape::Shape;
 use crate::problem::strides::{Layout, Strides};
 use crate::problem::weights::WeightStrides;
@@ -326,7 +326,7 @@ impl Plan {
 /// A problem with what computes its operator.
 const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Result<Layer, Error> {
     let layer = tri!(match problem.geometry.operator {
-        Operator::Convolution if is_padded_otherwise(&problem.geometry) => {
+        Operator::Convolution if borders::leaves_zeros(&problem.geometry) => {
             borders::plan(problem, options)
         }
         Operator::Convolution => direct::plan(problem, options),
@@ -335,9 +335,4 @@ const fn layer(problem: Problem, options: Options, format: &PackedFormat) -> Res
         Operator::Deformable { .. } => compute::deform::plan(problem, options),
     });
     layer.with_room_to_pack(format)
-}
-
-/// Whether some output reads padding that is not zeros.
-const fn is_padded_otherwise(geometry: &Geometry) -> bool {
-    geometry.padded && !matches!(geometry.padding_mode, PaddingMode::Zeros)
 }

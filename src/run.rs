@@ -7,7 +7,7 @@ pub(crate) mod task;
 pub(crate) mod tiles;
 pub(crate) mod weights;
 
-use crate::compute::operands::Extra;
+use crate::compute::layer::Extra;
 use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::Error;

@@ -8,8 +8,8 @@ use support::layers::{places, with_gaps};
 use support::values::Values;
 use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
 use tapwise::{
-    Conv, Conv1d, Conv2d, Error, Expected, Field, Found, Kernel, Layout, PaddingMode, Plan,
-    Strides, Weights, reference,
+    Conv, Conv1d, Conv2d, Epilogue, Error, Expected, Field, Found, Kernel, Layout, PaddingMode,
+    Plan, Separable2d, Strides, Weights, reference,
 };
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
@@ -236,4 +236,56 @@ fn wide_windows() {
             assert_same_bits(&support::run(&plan, &x, &w, Default::default()), &expected, mode);
         }
     }
+}
+
+/// A separable layer whose depthwise one has a padding mode, and activations that are passes of their
+/// own: the two layers one after the other.
+#[test]
+fn separable_layers() {
+    let mut several_pieces = 0;
+    for case in 0..share(300) {
+        let of = |at: usize, most: usize| support::hash(at, case) as usize % most;
+        let (channels, out_channels) = (1 + of(0, 40), 1 + of(1, 40));
+        let size = [3 + of(2, 9), 3 + of(3, 30)];
+        let mode = MODES[case % 3];
+        let depthwise = Conv2d::new(channels, channels, [1 + of(4, 3), 1 + of(5, 3)])
+            .groups(channels)
+            .stride([1 + of(6, 2), 1 + of(7, 2)])
+            .padding([of(8, 3), of(9, 3)])
+            .padding_mode(mode);
+        let pointwise = Conv2d::new(channels, out_channels, [1, 1]);
+        let (start, end) = (Epilogue::new().silu(), Epilogue::new().relu6());
+        for layout in LAYOUTS {
+            let first = depthwise.plan(layout, 2, size).unwrap();
+            let [_, height, width] = first.output_size();
+            let second = pointwise.plan(layout, 2, [height, width]).unwrap();
+            let (x, w) =
+                (support::fill(first.input_len(), 1), support::fill(first.weights_len(), 2));
+            let v = support::fill(second.weights_len(), 3);
+            let mut between = vec![POISON; first.output_len()];
+            reference::run(&first, &x, &w, start, &mut between).unwrap();
+            let mut expected = vec![POISON; second.output_len()];
+            reference::run(&second, &between, &v, end, &mut expected).unwrap();
+            let plan = Separable2d::new(depthwise, pointwise).plan(layout, 2, size).unwrap();
+            let plan = plan.assume_caches(512, [512, 8 << 10, 1 << 20][of(10, 3)]).unwrap();
+            several_pieces += usize::from(plan.pixels_in_buffer() < 2 * height * width);
+            let mut packed = vec![POISON; plan.depthwise_packed_len()];
+            let mut pointwise_packed = vec![POISON; plan.pointwise_packed_len()];
+            let w = plan.pack_depthwise(&w, &mut packed).unwrap();
+            let v = plan.pack_pointwise(&v, &mut pointwise_packed).unwrap();
+            for isa in paths() {
+                let plan = plan.with_isa(isa).unwrap();
+                let mut scratch = vec![POISON; plan.scratch_len()];
+                let mut y = vec![POISON; plan.output_len()];
+                plan.run(&x, w, start, v, end, &mut scratch, &mut y).unwrap();
+                assert_same_bits(&y, &expected, (case, layout, isa, mode));
+                let mut y = vec![POISON; plan.output_len()];
+                for tile in plan.job(&x, w, start, v, end, &mut y).unwrap().tiles(3) {
+                    tile.run(&mut scratch).unwrap();
+                }
+                assert_same_bits(&y, &expected, (case, layout, isa, mode));
+            }
+        }
+    }
+    assert!(several_pieces > share(300) / 4, "{several_pieces}");
 }

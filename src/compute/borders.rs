@@ -13,8 +13,8 @@
 //! ```
 
 use super::direct;
-use super::layer::{Layer, Options};
-use super::operands::{Extra, Operands};
+use super::layer::{Extra, Layer, Options};
+use super::operands::Operands;
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::Caches;
@@ -29,6 +29,11 @@ use crate::problem::boxes::Boxes;
 use crate::problem::geometry::{Geometry, PaddingMode};
 use crate::problem::strides::{Layout, Strides};
 use core::ops::Range;
+
+/// Whether some output reads padding that is not zeros.
+pub(crate) const fn leaves_zeros(geometry: &Geometry) -> bool {
+    geometry.padded && !matches!(geometry.padding_mode, PaddingMode::Zeros)
+}
 
 /// A convolution with a padding mode.
 pub(crate) const fn plan(problem: Problem, options: Options) -> Result<Layer, Error> {

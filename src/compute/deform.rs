@@ -12,8 +12,8 @@
 //! by side in either layout, in which kernels read their input.
 
 use super::direct;
-use super::layer::{Layer, Options};
-use super::operands::{Extra, Operands};
+use super::layer::{Extra, Layer, Options};
+use super::operands::Operands;
 use crate::element::Element;
 use crate::error::{Error, Field};
 use crate::kernel::call::{Call, WeightSlice};

@@ -1,8 +1,11 @@
 //! A layer with the kernel that runs it.
 
-use super::operands::{Extra, Operands};
+use super::operands::Operands;
+use super::pieces::Pieces;
+use crate::activation::Activation;
 use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
+use crate::kernel::activate::{Activate, Parameter};
 use crate::kernel::part::{Cut, Part, Wanted};
 use crate::kernel::{Caches, Entry, Kernel, Schedule};
 use crate::panels::{self, HEADER, PackPanels, PackedFormat};
@@ -52,6 +55,37 @@ pub(crate) type Cutter = fn(&Layer, whole: &Part, Wanted) -> Cut;
 
 /// The schedule of the kernel of a layer for another problem.
 pub(crate) type Scheduler = fn(&Problem, &Caches, unpacked: bool) -> Schedule;
+
+/// What only some operators are computed from. Apart, so that it is on the stack of no other.
+#[derive(Clone, Copy)]
+pub(crate) struct Extra<'a> {
+    /// Of a deformable convolution, otherwise null.
+    pub offsets: *const Element,
+    /// Of a deformable convolution that is modulated, otherwise null.
+    pub mask: *const Element,
+    /// Of two layers in one pass: the first one.
+    pub before: Option<Before<'a>>,
+}
+
+impl Extra<'_> {
+    pub const NONE: Extra<'static> =
+        Extra { offsets: core::ptr::null(), mask: core::ptr::null(), before: None };
+}
+
+/// The layer whose outputs are the inputs: they never exist all at once, but piece by piece.
+#[derive(Clone, Copy)]
+pub(crate) struct Before<'a> {
+    /// With outputs where those of a piece lie.
+    pub layer: &'a Layer,
+    pub pieces: &'a Pieces,
+    /// Panels.
+    pub weights: &'a [Element],
+    /// A value for each of its output channels, or null.
+    pub bias: *const Element,
+    pub activation: Activation,
+    /// What is applied to the outputs of a piece when they are written.
+    pub pass: Option<(Activate, Parameter)>,
+}
 
 /// What a schedule depends on, besides the problem.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,9 @@
 //! The slices of a call, checked.
 
-use super::pieces::Pieces;
 use crate::activation::Activation;
 use crate::element::Element;
 use crate::isa::Isa;
 use crate::kernel::activate::{Activate, Parameter};
-use crate::kernel::{Entry, Schedule};
-use crate::problem::Problem;
 
 /// What a layer is computed from. The pointers stand for slices that were checked against its plan.
 #[derive(Clone, Copy)]
@@ -25,39 +22,6 @@ pub(crate) struct Operands<'a> {
     /// What is applied to the outputs of a part when they are written.
     pub pass: Option<(Activate, Parameter)>,
     pub output: *mut Element,
-}
-
-/// What only some operators are computed from. Apart, so that it is on the stack of no other.
-#[derive(Clone, Copy)]
-pub(crate) struct Extra<'a> {
-    /// Of a deformable convolution, otherwise null.
-    pub offsets: *const Element,
-    /// Of a deformable convolution that is modulated, otherwise null.
-    pub mask: *const Element,
-    /// Of two layers in one pass: the first one.
-    pub before: Option<Before<'a>>,
-}
-
-impl Extra<'_> {
-    pub const NONE: Extra<'static> =
-        Extra { offsets: core::ptr::null(), mask: core::ptr::null(), before: None };
-}
-
-/// The layer whose outputs are the inputs: they never exist all at once, but piece by piece.
-#[derive(Clone, Copy)]
-pub(crate) struct Before<'a> {
-    /// As its kernel sees it, with outputs where those of a piece lie.
-    pub problem: &'a Problem,
-    pub schedule: &'a Schedule,
-    pub entry: Entry,
-    pub pieces: &'a Pieces,
-    /// Panels.
-    pub weights: &'a [Element],
-    /// A value for each of its output channels, or null.
-    pub bias: *const Element,
-    pub activation: Activation,
-    /// What is applied to the outputs of a piece when they are written.
-    pub pass: Option<(Activate, Parameter)>,
 }
 
 impl Operands<'_> {

@@ -11,8 +11,8 @@
 //! neighbours in memory are of different phases, these are [woven](super::woven).
 
 use super::direct;
-use super::layer::{Layer, Options};
-use super::operands::{Extra, Operands};
+use super::layer::{Extra, Layer, Options};
+use super::operands::Operands;
 use super::woven::{self, Piece};
 use crate::activation::Activation;
 use crate::element::Element;

@@ -7,8 +7,8 @@
 //! ```
 
 use super::direct;
-use super::layer::{Layer, Options};
-use super::operands::{Extra, Operands};
+use super::layer::{Extra, Layer, Options};
+use super::operands::Operands;
 use crate::element::Element;
 use crate::error::Error;
 use crate::kernel::part::Part;

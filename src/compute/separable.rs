@@ -10,8 +10,9 @@
 //! To either kernel a piece is a part of the whole layer: its pixels have their numbers, and the buffer
 //! lies where the layer's tensor would have them.
 
-use super::layer::{Layer, Options};
-use super::operands::{Before, Extra, Operands};
+use super::borders;
+use super::layer::{Before, ComputePart, Extra, Layer, Options};
+use super::operands::Operands;
 use super::pieces::Pieces;
 use crate::element::Element;
 use crate::error::{Error, Field};
@@ -36,10 +37,14 @@ pub(crate) const fn plan(
     let schedule = Kernel::choose(&whole, false).schedule(&whole, &caches, false);
     let pieces = Pieces::of(&depthwise, &caches, schedule.rows_together());
     let between = pieces.strides(depthwise.geometry.output);
-    let into_buffer = Problem { output: between, ..depthwise }.simplest();
+    let into_buffer = Problem { output: between, ..depthwise };
     let from_buffer = Problem { input: between, ..pointwise }.simplest();
-    let before = tri!(layer(depthwise, into_buffer, &pieces, options));
-    let mut layer = tri!(layer(pointwise, from_buffer, &pieces, options));
+    let before = tri!(if borders::leaves_zeros(&depthwise.geometry) {
+        borders::plan(into_buffer, options)
+    } else {
+        layer(depthwise, into_buffer.simplest(), None, &pieces, options)
+    });
+    let mut layer = tri!(layer(pointwise, from_buffer, Some(compute), &pieces, options));
     layer.grain = Some(grain(&pointwise.geometry));
     let kernels = if before.scratch_len > layer.scratch_len { &before } else { &layer };
     layer.scratch_len = kernels.scratch_len.saturating_add(pieces.buffer_len);
@@ -54,12 +59,13 @@ pub(crate) const fn plan(
 const fn layer(
     problem: Problem,
     simplest: Problem,
+    compute: Option<ComputePart>,
     pieces: &Pieces,
     options: Options,
 ) -> Result<Layer, Error> {
     let piece = of_piece(&simplest, pieces.pixels);
     let options = Options { forced: Some(Kernel::choose(&simplest, false)), ..options };
-    let mut layer = tri!(Layer::new(problem, piece, Some(compute), options));
+    let mut layer = tri!(Layer::new(problem, piece, compute, options));
     layer.simplest = simplest;
     Ok(layer)
 }
@@ -140,16 +146,26 @@ unsafe fn depthwise(
     pixels: Range<usize>,
     scratch: &mut [Element],
 ) {
-    let Before { problem, weights, bias, activation, pass, .. } = *before;
-    let outputs = Outputs::new(&problem.output, between, core::ptr::null(), activation);
+    let Before { layer, weights, bias, activation, pass, .. } = *before;
+    let problem = &layer.simplest;
     let part = &Part { pixels, panels: 0..panels::count(&problem.geometry) };
-    let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
     let Operands { isa, input, .. } = *operands;
     // SAFETY: as the caller vouches.
     unsafe {
-        let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
-        (before.entry)(&call, before.schedule);
+        if let Some(compute) = layer.compute {
+            let (residual, output) = (core::ptr::null(), between);
+            let of_layer =
+                Operands { weights, bias, residual, activation, pass: None, output, ..*operands };
+            compute(layer, &of_layer, &Extra::NONE, part, scratch);
+        } else {
+            let outputs = Outputs::new(&problem.output, between, core::ptr::null(), activation);
+            let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+            let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
+            (layer.entry)(&call, &layer.schedule);
+        }
         if let Some((pass, parameter)) = pass {
+            // That of the two whose outputs lie in the buffer.
+            let problem = if layer.compute.is_some() { &layer.problem } else { problem };
             pass(problem, isa, parameter, between, part);
         }
     }

@@ -6,7 +6,6 @@ use crate::plan::Plan;
 use crate::plan::separable::SeparablePlan;
 use crate::problem::arithmetic::tri;
 use crate::problem::geometry::Geometry;
-use crate::problem::geometry::PaddingMode;
 use crate::problem::strides::Layout;
 
 /// A depthwise-separable convolution: a depthwise layer, an activation, a pointwise layer on its
@@ -108,10 +107,6 @@ impl Separable2d {
             exactly(Field::Groups, depthwise.in_channels(), depthwise.group_count()),
             Stage::Depthwise
         ));
-        if !matches!(first.layer.problem.geometry.padding_mode, PaddingMode::Zeros) {
-            let error = Error::new(Field::PaddingMode, Expected::Zeros, Found::OtherValues);
-            return Err(error.of(Stage::Depthwise));
-        }
         let [_, height, width] = first.output_size();
         let second = tri!(of(
             pointwise_plan(

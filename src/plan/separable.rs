@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::activation::Activation;
-use crate::compute::operands::Before;
+use crate::compute::layer::Before;
 use crate::compute::pieces::Pieces;
 use crate::compute::separable;
 use crate::element::Element;
@@ -267,11 +267,8 @@ impl SeparablePlan {
         activation: Activation,
         pass: Option<(Activate, Parameter)>,
     ) -> Before<'a> {
-        let layer = &self.depthwise.layer;
         Before {
-            problem: &layer.simplest,
-            schedule: &layer.schedule,
-            entry: layer.entry,
+            layer: &self.depthwise.layer,
             pieces: &self.pieces,
             weights,
             bias: bias.map_or(core::ptr::null(), <[Element]>::as_ptr),

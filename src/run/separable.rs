@@ -4,7 +4,7 @@ use super::output::OutputElement;
 use super::task::Task;
 use super::tiles::Job;
 use super::weights::Weights;
-use crate::compute::operands::Extra;
+use crate::compute::layer::Extra;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Expected, Field, Found, Stage};

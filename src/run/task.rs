@@ -2,8 +2,8 @@
 
 use super::weights::Weights;
 use crate::compute::direct;
-use crate::compute::layer::Layer;
-use crate::compute::operands::{Extra, Operands};
+use crate::compute::layer::{Extra, Layer};
+use crate::compute::operands::Operands;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};

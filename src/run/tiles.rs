@@ -1,7 +1,7 @@
 //! A call as disjoint pieces that any threads compute in any order.
 
 use super::task::Task;
-use crate::compute::operands::Extra;
+use crate::compute::layer::Extra;
 use crate::element::Element;
 use crate::error::Error;
 use crate::isa::Isa;
