@@ -2,7 +2,7 @@
 
 use crate::layers::{counting, mixed, run};
 use crate::print::{Block, beside, checked, count, equal, prose, row, same_bits, space, table};
-use tapwise::{Conv2d, Error};
+use tapwise::{Conv2d, Epilogue, Error, Layout, Separable2d};
 
 /// Groups as layers of their own, and their weights.
 pub fn groups() -> Result<(), Error> {
@@ -92,6 +92,21 @@ pub fn separable() -> Result<(), Error> {
         Block::of("y[1]", 2, &pair[4..]),
     ]);
     same_bits("depthwise, then pointwise, is the dense layer of these products", &pair, &whole);
+    space();
+    prose(
+        "Separable2d computes the pair in one pass: of what lies between the layers there are never \
+         more than a few rows.",
+    );
+    let block = Separable2d::new(Conv2d::new(2, 2, [3, 3]).groups(2), Conv2d::new(2, 2, [1, 1]));
+    let plan = block.plan(Layout::Nchw, 1, [4, 4])?;
+    let mut packed = vec![0.0; plan.depthwise_packed_len()];
+    let mut pointwise_packed = vec![0.0; plan.pointwise_packed_len()];
+    let each = plan.pack_depthwise(&each, &mut packed)?;
+    let mix = plan.pack_pointwise(&mix, &mut pointwise_packed)?;
+    let none = Epilogue::new();
+    let (mut scratch, mut y) = (vec![0.0; plan.scratch_len()], vec![0.0; plan.output_len()]);
+    plan.run(&x, each, none, mix, none, &mut scratch, &mut y)?;
+    same_bits("in one pass as one after the other", &y, &pair);
     Ok(())
 }
 
