@@ -172,7 +172,8 @@ fn check(body: &LoopBody, function: &Function) -> Result<String, String> {
     let plain: Vec<&Loop> = loops.iter().filter(|body| is_plain(body)).collect();
     for body in &loops {
         let count = body.count(Function::is_multiply_add);
-        if count % wanted > 0 && !left.iter().any(|left| count % left == 0) {
+        let of = |left: &usize| if *left == 1 { count == 1 } else { count % left == 0 };
+        if count % wanted > 0 && !left.iter().any(of) {
             return Err(format!("{count} multiply-adds, not of {wanted} each:\n{body}"));
         }
     }

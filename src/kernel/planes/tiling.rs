@@ -20,12 +20,14 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     const UNPACKED: &[&str] = &["planes", "chains", "OneUnpacked"];
     const SEVERAL: &[&str] = &["planes", "chains", "Channels"];
     let most = most_vectors(facts);
-    for types in [ONE, UNPACKED, SEVERAL] {
+    // One vector of several channels is a loop of its own, with one multiply-add.
+    for (types, least) in [(ONE, 0), (UNPACKED, 0), (SEVERAL, 1)] {
         visit(LoopBody {
             types,
             sizes: [("vectors", 0), ("", 0)],
             multiply_adds: most,
-            multiply_adds_left: [6, 4, 2].map(|vectors| if vectors < most { vectors } else { 0 }),
+            multiply_adds_left: [6, 4, 2, least]
+                .map(|vectors| if vectors < most { vectors } else { 0 }),
         });
     }
 }
