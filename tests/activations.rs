@@ -330,7 +330,7 @@ fn errors_are_small_everywhere() {
     const RUNS: usize = 1 << 14;
     let every = std::env::var("TAPWISE_EVERY_VALUE").is_ok_and(|all| all == "1");
     // An odd step meets all exponents and mantissas alike.
-    let step = if every { 1 } else { RUNS / share(128) | 1 };
+    let step = if every { 1 } else { (RUNS / share(128)) | 1 };
     say(&format!("one of {step} runs of neighbouring values"));
     for activation in &ALL[..9] {
         let mut largest = (0.0, 0.0);
