@@ -1,7 +1,9 @@
 //! What every description checks alike.
 
+use crate::element::Element;
 use crate::error::{Error, Expected, Field, Found};
-use crate::problem::arithmetic::tri;
+use crate::panels::PackedFormat;
+use crate::problem::arithmetic::{mul, tri};
 use crate::problem::geometry::{Geometry, Operator, PaddingMode};
 
 pub(super) const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
@@ -45,4 +47,40 @@ pub(super) const fn divides(field: Field, groups: usize, channels: usize) -> Res
         return Ok(());
     }
     Err(Error::new(field, Expected::DivisorOf(channels), Found::Count(groups)))
+}
+
+/// How the weights of a layer are packed, whatever its input.
+pub(super) const fn packed_format(geometry: &Geometry) -> Result<PackedFormat, Error> {
+    let elements = isize::MAX as usize / size_of::<Element>();
+    tri!(geometry.weights_len(elements));
+    PackedFormat::of(geometry, elements)
+}
+
+/// The size of the output of a layer in `D` dimensions.
+pub(super) const fn output_size<const D: usize>(geometry: &Geometry) -> [usize; D] {
+    let mut output = [0; D];
+    let mut axis = 0;
+    while axis < D {
+        output[axis] = geometry.output[3 - D + axis];
+        axis += 1;
+    }
+    output
+}
+
+/// The checks of a window along an axis: how far its taps are apart, and from the first to the last.
+pub(super) const fn window(
+    axis: usize,
+    size: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    limit: usize,
+) -> Result<[usize; 2], Error> {
+    tri!(at_least_one(Field::InputSize(axis), size));
+    tri!(at_least_one(Field::Kernel(axis), kernel));
+    tri!(at_least_one(Field::Stride(axis), stride));
+    tri!(at_least_one(Field::Dilation(axis), dilation));
+    let dilation = if kernel == 1 { 1 } else { dilation };
+    let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
+    Ok([dilation, reach])
 }

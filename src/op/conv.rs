@@ -1,12 +1,11 @@
 //! What a convolution layer is, by PyTorch's names, and every size that follows from it, checked.
 
-use super::checks::{at_least_one, channels};
-use crate::element::Element;
+use super::checks::{channels, output_size, packed_format, window};
 use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::problem::arithmetic::{add, mul, smaller, tri};
+use crate::problem::arithmetic::{add, smaller, tri};
 use crate::problem::geometry::{Geometry, PaddingMode};
 use crate::problem::strides::Layout;
 use crate::problem::weights::WeightStrides;
@@ -169,13 +168,7 @@ impl<const D: usize> Conv<D> {
     /// [`Conv::plan`].
     pub const fn output_size(&self, size: [usize; D]) -> Result<[usize; D], Error> {
         let geometry = tri!(self.geometry(1, size, usize::MAX));
-        let mut output = [0; D];
-        let mut axis = 0;
-        while axis < D {
-            output[axis] = geometry.output[3 - D + axis];
-            axis += 1;
-        }
-        Ok(output)
+        Ok(output_size(&geometry))
     }
 
     /// The number of weights, `out_channels * in_channels / groups * kernel`, and, with `bias`,
@@ -231,9 +224,7 @@ impl<const D: usize> Conv<D> {
         let unpadded = Conv { padding: none, ..*self };
         let limit = isize::MAX as usize;
         let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
-        let elements = limit / size_of::<Element>();
-        tri!(geometry.weights_len(elements));
-        let format = tri!(PackedFormat::of(&geometry, elements));
+        let format = tri!(packed_format(&geometry));
         Ok((geometry, format))
     }
 
@@ -333,12 +324,8 @@ impl<const D: usize> Conv<D> {
         while axis < D {
             let at = 3 - D + axis;
             let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
-            tri!(at_least_one(Field::InputSize(axis), size[axis]));
-            tri!(at_least_one(Field::Kernel(axis), kernel));
-            tri!(at_least_one(Field::Stride(axis), stride));
-            tri!(at_least_one(Field::Dilation(axis), self.dilation[axis]));
-            let dilation = if kernel == 1 { 1 } else { self.dilation[axis] };
-            let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
+            let dilation = self.dilation[axis];
+            let [dilation, reach] = tri!(window(axis, size[axis], kernel, stride, dilation, limit));
             let window = tri!(add(reach, 1, limit, Field::Kernel(axis)));
             let (before, after) = tri!(self.padding_of(axis, size[axis], window));
             let padding = tri!(add(before, after, limit, Field::Padding(axis)));

@@ -1,7 +1,6 @@
 //! What a transposed convolution is, by PyTorch's names, and every size that follows from it, checked.
 
-use super::checks::{at_least_one, channels};
-use crate::element::Element;
+use super::checks::{channels, output_size, packed_format, window};
 use crate::error::{Error, Expected, Field, Found};
 use crate::panels::PackedFormat;
 use crate::plan::Plan;
@@ -141,13 +140,7 @@ impl<const D: usize> ConvTranspose<D> {
     /// [`ConvTranspose::plan`].
     pub const fn output_size(&self, size: [usize; D]) -> Result<[usize; D], Error> {
         let geometry = tri!(self.geometry(1, size, usize::MAX));
-        let mut output = [0; D];
-        let mut axis = 0;
-        while axis < D {
-            output[axis] = geometry.output[3 - D + axis];
-            axis += 1;
-        }
-        Ok(output)
+        Ok(output_size(&geometry))
     }
 
     /// The number of weights, `in_channels * out_channels / groups * kernel`, and, with `bias`, of the
@@ -184,9 +177,7 @@ impl<const D: usize> ConvTranspose<D> {
     const fn packed_format(&self) -> Result<(Geometry, PackedFormat), Error> {
         let limit = isize::MAX as usize;
         let geometry = tri!(self.smallest_geometry(limit));
-        let elements = limit / size_of::<Element>();
-        tri!(geometry.weights_len(elements));
-        let format = tri!(PackedFormat::of(&geometry, elements));
+        let format = tri!(packed_format(&geometry));
         Ok((geometry, format))
     }
 
@@ -266,12 +257,8 @@ impl<const D: usize> ConvTranspose<D> {
         while axis < D {
             let at = 3 - D + axis;
             let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
-            tri!(at_least_one(Field::InputSize(axis), size[axis]));
-            tri!(at_least_one(Field::Kernel(axis), kernel));
-            tri!(at_least_one(Field::Stride(axis), stride));
-            tri!(at_least_one(Field::Dilation(axis), self.dilation[axis]));
-            let dilation = if kernel == 1 { 1 } else { self.dilation[axis] };
-            let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
+            let dilation = self.dilation[axis];
+            let [dilation, reach] = tri!(window(axis, size[axis], kernel, stride, dilation, limit));
             let steps = tri!(mul(size[axis] - 1, stride, limit, Field::Stride(axis)));
             if stride > limit {
                 return Err(Error::overflow(Field::Stride(axis), limit)); // phases reckon with it
