@@ -4,7 +4,7 @@
 mod support;
 
 use support::choices::Choices;
-use support::layers::{places, with_gaps};
+use support::layers::{placed, with_gaps};
 use support::values::Values;
 use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
 use tapwise::{
@@ -33,15 +33,6 @@ fn plan(layer: &Layer, layout: Layout) -> CorrelationPlan {
         _ => plan_of_rank::<3>(layer, layout),
     }
     .unwrap()
-}
-
-/// A tensor of the same elements at other places.
-fn placed(values: &[f32], extents: [usize; 5], strides: Strides, len: usize) -> Vec<f32> {
-    let mut tensor = vec![POISON; len];
-    for (value, place) in values.iter().zip(places(extents, strides)) {
-        tensor[place] = *value;
-    }
-    tensor
 }
 
 /// Random layers, with kernels, input and output at any places, in tiles, by every kernel that can.

@@ -4,7 +4,7 @@
 mod support;
 
 use support::choices::Choices;
-use support::layers::{places, with_gaps};
+use support::layers::{placed, with_gaps};
 use support::values::Values;
 use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
 use tapwise::{
@@ -76,14 +76,6 @@ fn padded(layer: &Layer, mode: PaddingMode, x: &[f32]) -> (Layer, Vec<f32>) {
         }
     }
     (wider, values)
-}
-
-fn placed(values: &[f32], extents: [usize; 5], strides: Strides, len: usize) -> Vec<f32> {
-    let mut tensor = vec![POISON; len];
-    for (value, place) in values.iter().zip(places(extents, strides)) {
-        tensor[place] = *value;
-    }
-    tensor
 }
 
 #[test]

@@ -270,3 +270,12 @@ pub fn places(extents: [usize; 5], strides: Strides) -> Vec<usize> {
     }
     places
 }
+
+/// A tensor of these elements at other places, and [`POISON`](super::POISON) between them.
+pub fn placed(values: &[f32], extents: [usize; 5], strides: Strides, len: usize) -> Vec<f32> {
+    let mut tensor = vec![super::POISON; len];
+    for (value, place) in values.iter().zip(places(extents, strides)) {
+        tensor[place] = *value;
+    }
+    tensor
+}
