@@ -139,6 +139,15 @@ pub(crate) fn channels(geometry: &Geometry, panel: usize) -> (usize, usize) {
     (group * channels + in_group, LANES_PER_PANEL.min(channels - in_group))
 }
 
+/// The input channels that a range of panels sees: those of its groups.
+pub(crate) fn in_channels(geometry: &Geometry, panels: &Range<usize>) -> Range<usize> {
+    let (first, _) = channels(geometry, panels.start);
+    let (last, count) = channels(geometry, panels.end - 1);
+    let group = |channel| divide(channel, geometry.out_per_group).0;
+    let per_group = geometry.in_per_group;
+    group(first) * per_group..(group(last + count - 1) + 1) * per_group
+}
+
 /// Sixty bits of FNV-1a over channels, groups and window, in words that no `f32` move can alter:
 /// their exponent is never that of a NaN. A window that does not ascend has a word for that, and a
 /// transposed convolution the distances of the taps of its classes.

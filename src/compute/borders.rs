@@ -193,14 +193,8 @@ unsafe fn compute(
         let of_box = Geometry { output: extents, ..problem.geometry };
         while next < end {
             let first = Pixel::of(&of_box, next);
-            let [_, height, width] = extents;
-            let left = end - next;
-            let [_, row, column] = first.at;
-            let (rows, columns) = if column > 0 || left < width || planned.columns < width {
-                (1, planned.columns.min(width - column).min(left))
-            } else {
-                (planned.rows.min(height - row).min(quotient(left, width)), width)
-            };
+            let most = [planned.rows, planned.columns];
+            let [rows, columns] = first.rectangle(extents, end - next, most);
             let Pixel { image, at } = first;
             let at = boxes.output(place, at);
             let piece = Piece { rows, columns };
@@ -251,7 +245,7 @@ unsafe fn copy_seen(
     let geometry = &problem.geometry;
     let from = &problem.input;
     let [depth, height, width] = piece.extents(geometry);
-    let channels = in_channels(geometry, part);
+    let channels = panels::in_channels(geometry, &part.panels);
     // Where a place of the copy lies in the input.
     let source = |axis: usize, place: usize| {
         let padded = at[axis] * geometry.stride[axis] + place;
@@ -327,13 +321,4 @@ impl Run {
             }
         }
     }
-}
-
-/// The input channels that a part needs.
-fn in_channels(geometry: &Geometry, part: &Part) -> Range<usize> {
-    let group = |channel| quotient(channel, geometry.out_per_group);
-    let (first, _) = panels::channels(geometry, part.panels.start);
-    let (last, count) = panels::channels(geometry, part.panels.end - 1);
-    let end = group(last + count - 1) + 1;
-    group(first) * geometry.in_per_group..end * geometry.in_per_group
 }

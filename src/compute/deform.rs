@@ -184,7 +184,7 @@ unsafe fn compute_image(
     let image = Rows::of_image(geometry, input, &problem.input);
     let mut held =
         if room == 0 { image.clone() } else { Rows::none(geometry, memory.as_mut_ptr(), room) };
-    let channels = channels_seen(geometry, panels);
+    let channels = panels::in_channels(geometry, panels);
     let sets = offset_sets(geometry);
     let per_output = |first, values| PerPixel::new(problem.layout, first, values, geometry);
     let (offsets, mask) = (per_output(offsets, 2 * sets), per_output(mask, sets));
@@ -244,13 +244,4 @@ fn per_offset_group(geometry: &Geometry) -> usize {
         Operator::Deformable { offset_groups, .. } => divide(geometry.in_channels, offset_groups).0,
         _ => geometry.in_channels,
     }
-}
-
-/// The input channels that panels see: those of their groups.
-fn channels_seen(geometry: &Geometry, panels: &Range<usize>) -> Range<usize> {
-    let (first, _) = panels::channels(geometry, panels.start);
-    let (last, count) = panels::channels(geometry, panels.end - 1);
-    let group = |channel| divide(channel, geometry.out_per_group).0;
-    let channels = geometry.in_per_group;
-    group(first) * channels..(group(last + count - 1) + 1) * channels
 }

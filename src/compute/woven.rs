@@ -26,7 +26,7 @@ use crate::kernel::walk::Pixel;
 use crate::kernel::weave::Weave;
 use crate::panels::{self, LANES_PER_PANEL};
 use crate::problem::Problem;
-use crate::problem::arithmetic::{quotient, remainder, smaller};
+use crate::problem::arithmetic::{div_ceil, quotient, remainder, smaller};
 use crate::problem::geometry::Geometry;
 use crate::problem::phases::Phases;
 use crate::problem::strides::Strides;
@@ -66,16 +66,16 @@ impl Piece {
             let columns = columns - remainder(columns, phases);
             return Some(Piece { panels, rows: 1, columns });
         }
-        let all = pieces(height, row_step);
+        let all = div_ceil(height, row_step);
         let rows = quotient(columns, width);
         // Pieces alike.
-        let rows = if rows < all { pieces(all, pieces(all, rows)) } else { all };
+        let rows = if rows < all { div_ceil(all, div_ceil(all, rows)) } else { all };
         Some(Piece { panels, rows, columns: width })
     }
 
     /// The outputs of each phase along a row.
     const fn row_len(&self, geometry: &Geometry) -> usize {
-        pieces(self.columns, geometry.stride[2])
+        div_ceil(self.columns, geometry.stride[2])
     }
 
     /// The sums of all phases along a row, in elements.
@@ -84,12 +84,6 @@ impl Piece {
         let plane = self.rows.saturating_mul(self.row_len(geometry)).saturating_mul(phases);
         plane.saturating_mul(self.panels * LANES_PER_PANEL)
     }
-}
-
-/// [`usize::div_ceil`], which cannot panic.
-const fn pieces(count: usize, of: usize) -> usize {
-    let (all, rest) = (quotient(count, of), remainder(count, of));
-    if rest > 0 { all + 1 } else { all }
 }
 
 /// Whether the kernel of a layer that is woven leaves sums pixel by pixel.
@@ -116,7 +110,8 @@ pub(super) unsafe fn compute(phased: &Phased, piece: &Piece, part: &Part, scratc
             let (mut number, end) = (rank(part.pixels.start), rank(part.pixels.end));
             while number < end {
                 let first = Pixel::of(&rows, number);
-                let (count, columns) = next_piece(piece, output, &first, end - number);
+                let most = [piece.rows, piece.columns];
+                let [count, columns] = first.rectangle(output, end - number, most);
                 let mut panel = part.panels.start;
                 while panel < part.panels.end {
                     let panels = panel..part.panels.end.min(panel + piece.panels);
@@ -128,21 +123,6 @@ pub(super) unsafe fn compute(phased: &Phased, piece: &Piece, part: &Part, scratc
                 number += count * columns;
             }
         }
-    }
-}
-
-/// The rows and the columns of the next piece, of so many pixels that are left.
-fn next_piece(
-    piece: &Piece,
-    [_, height, width]: [usize; 3],
-    first: &Pixel,
-    left: usize,
-) -> (usize, usize) {
-    let [_, row, column] = first.at;
-    if column > 0 || left < width || piece.columns < width {
-        (1, piece.columns.min(width - column).min(left))
-    } else {
-        (piece.rows.min(height - row).min(quotient(left, width)), width)
     }
 }
 

@@ -48,16 +48,12 @@ impl Body for Walk<'_> {
         let geometry = self.call.geometry();
         let (part, band) = (self.call.part(), self.schedule);
         let steps = TapSteps::of(geometry, band);
-        let [_, height, width] = geometry.output;
         let mut number = part.pixels.start;
         while number < part.pixels.end {
             let left = part.pixels.end - number;
             let pixel = Pixel::of(geometry, number);
-            let (rows, columns) = if pixel.at[2] > 0 || left < width || band.columns < width {
-                (1, band.columns.min(width - pixel.at[2]).min(left))
-            } else {
-                (band.rows.min(height - pixel.at[1]).min(divide(left, width).0), width)
-            };
+            let most = [band.rows, band.columns];
+            let [rows, columns] = pixel.rectangle(geometry.output, left, most);
             let piece = Piece { call: self.call, band, steps: &steps, pixel, rows, columns };
             channels(simd, &piece);
             number += rows * columns;

@@ -16,11 +16,25 @@ impl Pixel {
     /// The pixel of that number, counted row by row through all images.
     #[inline(always)]
     pub fn of(geometry: &Geometry, number: usize) -> Pixel {
-        let [depth, height, width] = geometry.output;
-        let (rows, w) = divide(number, width);
-        let (planes, h) = divide(rows, height);
-        let (image, d) = divide(planes, depth);
-        Pixel { image, at: [d, h, w] }
+        let (image, at) = geometry.pixel(number);
+        Pixel { image, at }
+    }
+
+    /// The rows and columns of the next piece from this pixel on, of so many that are left in an output
+    /// of that size: at most so many whole rows of its plane, or a part of a row.
+    #[inline(always)]
+    pub fn rectangle(
+        &self,
+        [_, height, width]: [usize; 3],
+        left: usize,
+        [rows, columns]: [usize; 2],
+    ) -> [usize; 2] {
+        let [_, row, column] = self.at;
+        if column > 0 || left < width || columns < width {
+            [1, columns.min(width - column).min(left)]
+        } else {
+            [rows.min(height - row).min(divide(left, width).0), width]
+        }
     }
 
     /// The one after it, among those in `columns`.

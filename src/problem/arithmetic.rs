@@ -32,21 +32,22 @@ pub(crate) const fn add(a: usize, b: usize, limit: usize, field: Field) -> Resul
 /// The quotient and the remainder. No size of a plan is 0, but the compiler cannot know: an
 /// operator would carry the machinery of panics into programs that never panic.
 #[inline(always)]
-pub(crate) fn divide(a: usize, b: usize) -> (usize, usize) {
-    (a.checked_div(b).unwrap_or(0), a.checked_rem(b).unwrap_or(0))
+pub(crate) const fn divide(a: usize, b: usize) -> (usize, usize) {
+    (quotient(a, b), remainder(a, b))
 }
 
 /// The quotient, rounded up. Division is slow, and most steps are 1.
 #[inline(always)]
-pub(crate) fn div_ceil(a: usize, b: usize) -> usize {
+pub(crate) const fn div_ceil(a: usize, b: usize) -> usize {
     if b == 1 {
         return a;
     }
     let (quotient, rest) = divide(a, b);
-    quotient + usize::from(rest > 0)
+    quotient + (rest > 0) as usize
 }
 
-/// `a / b` for `const fn`; 0 where there is none.
+/// `a / b`; 0 where there is none.
+#[inline(always)]
 pub(crate) const fn quotient(a: usize, b: usize) -> usize {
     match a.checked_div(b) {
         Some(quotient) => quotient,
@@ -54,7 +55,8 @@ pub(crate) const fn quotient(a: usize, b: usize) -> usize {
     }
 }
 
-/// `a % b` for `const fn`; 0 where there is none.
+/// `a % b`; 0 where there is none.
+#[inline(always)]
 pub(crate) const fn remainder(a: usize, b: usize) -> usize {
     match a.checked_rem(b) {
         Some(rest) => rest,

@@ -1,7 +1,7 @@
 //! The boxes of an output, by whether windows leave the input.
 
 use super::Problem;
-use super::arithmetic::{quotient, remainder};
+use super::arithmetic::{div_ceil, quotient};
 use super::geometry::{Geometry, PaddingMode};
 
 /// Along each axis three runs of outputs: those whose windows begin in the padding, those whose
@@ -27,7 +27,7 @@ impl Boxes {
         while axis < 3 {
             let (stride, padding) = (geometry.stride[axis], geometry.padding[axis]);
             let count = geometry.output[axis];
-            let start = quotient(padding, stride) + (remainder(padding, stride) > 0) as usize;
+            let start = div_ceil(padding, stride);
             // The last output o has o * stride - padding + reach <= size - 1.
             let end = match (geometry.input[axis] + padding).checked_sub(geometry.reach(axis) + 1) {
                 Some(last) => quotient(last, stride) + 1,
@@ -66,14 +66,11 @@ impl Boxes {
 
     /// The outputs of a box, of those of the layer whose number is less than `pixel`.
     pub fn rank(&self, geometry: &Geometry, place: [usize; 3], pixel: usize) -> usize {
-        let [depth, height, width] = geometry.output;
-        let (rows, w) = (quotient(pixel, width), remainder(pixel, width));
-        let (planes, h) = (quotient(rows, height), remainder(rows, height));
-        let (image, d) = (quotient(planes, depth), remainder(planes, depth));
+        let (image, at) = geometry.pixel(pixel);
         let mut rank = image;
         // Whether the pixel's row, or plane, is one of the box.
         let mut inside = true;
-        for (axis, at) in [d, h, w].into_iter().enumerate() {
+        for (axis, at) in at.into_iter().enumerate() {
             let (start, end) = self.run(axis, place[axis]);
             let before = if inside { at.min(end).saturating_sub(start) } else { 0 };
             rank = rank * (end - start) + before;

@@ -1,6 +1,6 @@
 //! The shape of a layer on an input, in three dimensions.
 
-use super::arithmetic::{mul, tri};
+use super::arithmetic::{divide, mul, tri};
 use crate::error::{Error, Field};
 
 /// A layer on an input. Each field has passed the checks of [`Conv::plan`](crate::Conv::plan);
@@ -126,6 +126,16 @@ impl Geometry {
             }
         };
         self.batch as u128 * pixels * channels as u128 * self.taps() as u128
+    }
+
+    /// The image and the coordinates of an output pixel, from its number: row by row through all images.
+    #[inline(always)]
+    pub fn pixel(&self, number: usize) -> (usize, [usize; 3]) {
+        let [depth, height, width] = self.output;
+        let (rows, w) = divide(number, width);
+        let (planes, h) = divide(rows, height);
+        let (image, d) = divide(planes, depth);
+        (image, [d, h, w])
     }
 
     /// From the first tap of a window to its last along an axis.

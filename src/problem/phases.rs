@@ -173,14 +173,11 @@ impl Phases {
 
     /// The outputs of a phase, of those of the layer whose number is less than `pixel`.
     pub fn rank(&self, geometry: &Geometry, phase: [usize; 3], pixel: usize) -> usize {
-        let [depth, height, width] = geometry.output;
-        let (rows, w) = (quotient(pixel, width), remainder(pixel, width));
-        let (planes, h) = (quotient(rows, height), remainder(rows, height));
-        let (image, d) = (quotient(planes, depth), remainder(planes, depth));
+        let (image, at) = geometry.pixel(pixel);
         let mut rank = image;
         // Whether the pixel's row, or plane, is one of the phase.
         let mut inside = true;
-        for ((axis, phase), at) in self.axes.iter().zip(phase).zip([d, h, w]) {
+        for ((axis, phase), at) in self.axes.iter().zip(phase).zip(at) {
             let all = axis.outputs_before(phase, axis.output);
             let before = if inside { axis.outputs_before(phase, at) } else { 0 };
             rank = rank * all + before;
