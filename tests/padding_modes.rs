@@ -9,7 +9,7 @@ use support::values::Values;
 use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
 use tapwise::{
     Conv, Conv1d, Conv2d, Epilogue, Error, Expected, Field, Found, Kernel, Layout, PaddingMode,
-    Plan, Separable2d, Strides, Weights, reference,
+    Plan, Separable2d, Weights, reference,
 };
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
