@@ -159,21 +159,25 @@ impl Chains<'_> {
             count: S::LANES,
         };
         self.line::<S, KIND>(simd, &line);
-        for row in 0..rows {
-            let from = finished.wrapping_add(row * band.row_len);
-            let offset = self.offset + row * to.row;
-            // Where rows adjoin, what reaches over the end of one is written again.
-            let room = if to.row == columns { (rows - 1 - row) * columns } else { 0 };
-            let mut column = 0;
-            while column < columns {
-                let count = S::LANES.min(columns - column);
-                let count = if S::LANES - count <= room { S::LANES } else { count };
+        // Vector by vector, from the last column to the first. Where rows adjoin, a vector may reach over
+        // the end of its row, as what it spoils is still to be written; but for the last rows.
+        let mut column = columns.next_multiple_of(S::LANES);
+        while column > 0 {
+            column -= S::LANES;
+            let count = S::LANES.min(columns - column);
+            let rows_of_vectors = if to.row == columns || count == S::LANES {
+                rows.saturating_sub((S::LANES - count).div_ceil(columns))
+            } else {
+                0
+            };
+            let mut from = finished.wrapping_add(column).cast_const();
+            let mut offset = self.offset + column;
+            for row in 0..rows {
+                let count = if row < rows_of_vectors { S::LANES } else { count };
                 // SAFETY: the long row is in scratch memory; outputs of the call's part.
-                unsafe {
-                    let v = simd.load(from.wrapping_add(column));
-                    outputs.store_finished(simd, v, offset + column, count);
-                }
-                column += S::LANES;
+                unsafe { outputs.store_finished(simd, simd.load(from), offset, count) };
+                from = from.wrapping_add(band.row_len);
+                offset = offset.wrapping_add(to.row);
             }
         }
     }
