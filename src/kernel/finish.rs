@@ -193,7 +193,7 @@ impl<'a> Outputs<'a> {
 /// The same vectors, for a loop that takes them in turn: such a loop over the array itself would
 /// keep it in memory from where its vectors are made.
 #[inline(always)]
-fn spilled<V: Copy, const COUNT: usize>(vectors: &[V; COUNT]) -> [V; COUNT] {
+pub(super) fn spilled<V: Copy, const COUNT: usize>(vectors: &[V; COUNT]) -> [V; COUNT] {
     let mut copy = [MaybeUninit::uninit(); COUNT];
     let mut vector = 0;
     while vector < COUNT {

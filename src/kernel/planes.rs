@@ -20,6 +20,7 @@
 mod chains;
 mod copy;
 mod piece;
+mod rows;
 pub(super) mod schedule;
 pub(super) mod tiling;
 
@@ -31,7 +32,7 @@ use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
-use chains::{Chains, Channels, OneChannel, OneUnpacked};
+use chains::{Chains, Channels, OneChannel, OneUnpacked, SeveralRows};
 use copy::copy_group;
 use piece::{Piece, TapSteps};
 
@@ -86,6 +87,7 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             let offset = offset + channel * to.channel;
             let chains = Chains { piece, channel, weights, offset };
             match (geometry.in_per_group, call.is_packed()) {
+                _ if chains.share_rows::<S>() => simd.enter(SeveralRows(&chains)),
                 (1, true) => simd.enter(OneChannel(&chains)),
                 (1, false) => simd.enter(OneUnpacked(&chains)),
                 _ => simd.enter(Channels(&chains)),

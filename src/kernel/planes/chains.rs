@@ -37,6 +37,16 @@ pub(super) struct OneUnpacked<'a>(pub &'a Chains<'a>);
 /// Chains of several input channels.
 pub(super) struct Channels<'a>(pub &'a Chains<'a>);
 
+/// Chains of one input channel, several rows at a time.
+pub(super) struct SeveralRows<'a>(pub &'a Chains<'a>);
+
+impl Body for SeveralRows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.sharing_rows(simd);
+    }
+}
+
 impl Body for OneChannel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
@@ -286,7 +296,7 @@ impl Chains<'_> {
 
     /// The bias in every lane.
     #[inline(always)]
-    fn bias<S: Simd>(&self, simd: S) -> S::V {
+    pub fn bias<S: Simd>(&self, simd: S) -> S::V {
         let bias = self.piece.call.bias();
         // SAFETY: the bias has a value for each output channel.
         simd.splat(if bias.is_null() { 0.0 } else { unsafe { *bias.add(self.channel) } })

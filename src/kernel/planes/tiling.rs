@@ -1,6 +1,7 @@
 //! How large the tiles of an instruction set are.
 
 use crate::kernel::bodies::LoopBody;
+use crate::problem::arithmetic::smaller;
 use crate::simd::HAS_VECTORS;
 use crate::simd::facts::Facts;
 
@@ -14,11 +15,18 @@ pub(super) const fn most_vectors(facts: Facts) -> usize {
     }
 }
 
-/// The bodies that all tiles enter.
+/// The most rows of a tile of rows that share what they read, of so many vectors each: half of the
+/// registers hold sums, the others a row of the copy and a weight.
+pub(super) const fn most_rows(facts: Facts, vectors: usize) -> usize {
+    smaller(facts.registers / 2 / vectors, 4)
+}
+
+/// The bodies that all tiles enter, and those of tiles of several rows.
 pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
     const ONE: &[&str] = &["planes", "chains", "OneChannel"];
     const UNPACKED: &[&str] = &["planes", "chains", "OneUnpacked"];
     const SEVERAL: &[&str] = &["planes", "chains", "Channels"];
+    const ROWS: &[&str] = &["planes", "rows", "SharedRows"];
     let most = most_vectors(facts);
     // One vector of several channels is a loop of its own, with one multiply-add.
     for (types, least) in [(ONE, 0), (UNPACKED, 0), (SEVERAL, 1)] {
@@ -29,5 +37,17 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
             multiply_adds_left: [6, 4, 2, least]
                 .map(|vectors| if vectors < most { vectors } else { 0 }),
         });
+    }
+    // What the first and the last rows of a window see is less.
+    for vectors in [1, 2, 4] {
+        for rows in 1..=most_rows(facts, vectors) {
+            visit(LoopBody {
+                types: ROWS,
+                sizes: [("rows", rows), ("vectors", vectors)],
+                multiply_adds: rows * vectors,
+                multiply_adds_left: [3, 2, 1, 0]
+                    .map(|seen| if seen < rows { seen * vectors } else { 0 }),
+            });
+        }
     }
 }

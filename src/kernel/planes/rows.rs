@@ -1,0 +1,237 @@
+//! Tiles of several rows of outputs, whose windows overlap: a vector of the copy is loaded once for all
+//! rows of the tile that see it, which saves most loads of large windows.
+//!
+//! ```text
+//! for each row of the copy that the tile sees
+//!   for each column of the window
+//!     x = the vectors of this row
+//!     for each row of the tile whose window has this row
+//!       sums of the row += x * the weight at this row of its window
+//! ```
+//!
+//! For each output the rows of its window ascend, as everywhere.
+
+use super::chains::Chains;
+use super::piece::Piece;
+use super::tiling::most_rows;
+use crate::kernel::finish::spilled;
+use crate::problem::geometry::Geometry;
+use crate::problem::strides::Strides;
+use crate::simd::{Body, Simd};
+
+impl Chains<'_> {
+    /// Whether rows of outputs see the same rows of the copy, and so many that what is gained by sharing
+    /// them is more than what is lost where the first and the last ones of a tile are seen by few of its
+    /// rows: 7x7 gains a fifth to a half, 5x5 loses a tenth.
+    #[inline(always)]
+    pub fn share_rows<S: Simd>(&self) -> bool {
+        let Piece { call, rows, .. } = *self.piece;
+        let Geometry { in_per_group, stride, dilation, window, .. } = *call.geometry();
+        let adjoin = stride[1] == 1 && dilation[1] == 1;
+        let many = window[1] >= 7 && rows >= 8;
+        S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && many
+    }
+
+    /// All outputs of the piece. From the last column to the first, and downwards: what reaches over the
+    /// end of a row is still to be written.
+    #[inline(always)]
+    pub fn sharing_rows<S: Simd>(&self, simd: S) {
+        let mut vectors = self.piece.columns.div_ceil(S::LANES);
+        while vectors > 0 {
+            vectors -= match vectors {
+                4.. => self.columns::<S, 4>(simd, vectors),
+                2.. => self.columns::<S, 2>(simd, vectors),
+                _ => self.columns::<S, 1>(simd, vectors),
+            };
+        }
+    }
+
+    /// The last of so many vectors, in all rows; how many they are.
+    #[inline(always)]
+    fn columns<S: Simd, const VECTORS: usize>(&self, simd: S, vectors: usize) -> usize {
+        let most_rows = const { most_rows(S::FACTS, VECTORS) };
+        let column = (vectors - VECTORS) * S::LANES;
+        let mut run = Run { chains: self, row: 0, tiles: 1, column };
+        let mut left = self.piece.rows;
+        while left > 0 {
+            // Rather three and two rows than four and a single one.
+            let of_tile = if left == 5 { most_rows.min(3) } else { left.min(most_rows) };
+            run.tiles = if left > 2 * most_rows { left / most_rows - 1 } else { 1 };
+            match of_tile {
+                4 => simd.enter(SharedRows::<4, VECTORS>(run)),
+                3 => simd.enter(SharedRows::<3, VECTORS>(run)),
+                2 => simd.enter(SharedRows::<2, VECTORS>(run)),
+                _ => simd.enter(SharedRows::<1, VECTORS>(run)),
+            }
+            left -= run.tiles * of_tile;
+            run.row += run.tiles * of_tile;
+        }
+        VECTORS
+    }
+}
+
+/// Tiles below each other, from a row and a column on.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    chains: &'a Chains<'a>,
+    row: usize,
+    tiles: usize,
+    column: usize,
+}
+
+/// Tiles of a size.
+struct SharedRows<'a, const ROWS: usize, const VECTORS: usize>(Run<'a>);
+
+impl<const ROWS: usize, const VECTORS: usize> Body for SharedRows<'_, ROWS, VECTORS> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if ROWS > const { most_rows(S::FACTS, VECTORS) } {
+            return debug_assert!(false, "tiles have at most as many rows as registers hold");
+        }
+        let Run { chains, row, tiles, column } = self.0;
+        let Piece { call, band, rows, columns, .. } = *chains.piece;
+        let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
+        let adjoin = pixel == 1 && to_row == columns && !call.outputs().have_residual();
+        let mut at = row * band.row_len + column;
+        let mut offset = chains.offset + row * to_row + column * pixel;
+        let mut last_row = row + ROWS - 1;
+        for _ in 0..tiles {
+            let rows_behind = if adjoin { rows - 1 - last_row } else { 0 };
+            let room = (rows_behind + 1) * columns - column;
+            // SAFETY: outputs of the call's part, of which scratch memory holds the copy, with room
+            // behind it. What lies behind a row is part of the rows below it, if not of the row.
+            unsafe {
+                let sums = self.sums(simd, at);
+                let mut row = 0;
+                while row < ROWS {
+                    let offset = offset + row * to_row;
+                    if room >= VECTORS * S::LANES {
+                        self.store(simd, &sums[row], offset, VECTORS * S::LANES);
+                    } else {
+                        self.store(simd, &sums[row], offset, columns - column);
+                    }
+                    row += 1;
+                }
+            }
+            at += ROWS * band.row_len;
+            offset = offset.wrapping_add(ROWS * to_row);
+            last_row += ROWS;
+        }
+    }
+}
+
+impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
+    /// The first `count` lanes of a row of sums, or all.
+    ///
+    /// # Safety
+    /// These outputs, the first at `offset`, belong to the part that is computed.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(
+        &self,
+        simd: S,
+        sums: &[S::V; VECTORS],
+        mut offset: usize,
+        mut count: usize,
+    ) {
+        let outputs = self.0.chains.piece.call.outputs();
+        let pixel = outputs.strides().pixel;
+        let step = pixel.wrapping_mul(S::LANES);
+        if count >= VECTORS * S::LANES {
+            // SAFETY: as the caller vouches.
+            return unsafe { outputs.store_vectors(simd, sums, offset, step, pixel, S::LANES) };
+        }
+        for sum in spilled(sums) {
+            let lanes = count.min(S::LANES);
+            if lanes > 0 {
+                // SAFETY: as the caller vouches.
+                unsafe { outputs.store_strided(simd, sum, offset, pixel, lanes) };
+            }
+            offset = offset.wrapping_add(step);
+            count -= lanes;
+        }
+    }
+
+    /// The chains of a tile, whose first vector is at position `at` of the copy.
+    ///
+    /// # Safety
+    /// The copy of the band is made, and has these vectors for every tap of the window.
+    #[inline(always)]
+    unsafe fn sums<S: Simd>(&self, simd: S, at: usize) -> [[S::V; VECTORS]; ROWS] {
+        let chains = self.0.chains;
+        let Piece { call, band, steps, .. } = *chains.piece;
+        let mut sums = [[chains.bias(simd); VECTORS]; ROWS];
+        let [depth, height, _] = call.geometry().window;
+        let [to_plane, to_row, _] = chains.weights.to_tap;
+        let mut w_plane = chains.weights.first;
+        let mut plane = call.scratch().cast_const().wrapping_add(at);
+        for _ in 0..depth {
+            let mut w = w_plane;
+            let mut x = plane;
+            for row in 0..height + ROWS - 1 {
+                let (from, to) = (row.saturating_sub(height - 1), ROWS.min(row + 1));
+                // SAFETY: the weights hold row `row - from` of the window, and those before it; the copy
+                // holds what they see.
+                unsafe {
+                    match (from, to) {
+                        (0, to) if to == ROWS => self.taps::<S, 0, ROWS>(simd, w, x, &mut sums),
+                        (0, 1) => self.taps::<S, 0, 1>(simd, w, x, &mut sums),
+                        (0, 2) => self.taps::<S, 0, 2>(simd, w, x, &mut sums),
+                        (0, 3) => self.taps::<S, 0, 3>(simd, w, x, &mut sums),
+                        (1, _) => self.taps::<S, 1, ROWS>(simd, w, x, &mut sums),
+                        (2, _) => self.taps::<S, 2, ROWS>(simd, w, x, &mut sums),
+                        _ => self.taps::<S, 3, ROWS>(simd, w, x, &mut sums),
+                    }
+                }
+                if row < height - 1 {
+                    w = w.wrapping_add(to_row);
+                }
+                x = x.wrapping_add(band.row_len);
+            }
+            w_plane = w_plane.wrapping_add(to_plane);
+            plane = plane.wrapping_add(steps.plane);
+        }
+        sums
+    }
+
+    /// Adds a row of the copy to the sums of the rows of the tile from `FROM` to `TO`, for the first of
+    /// which `w` is the row of weights; those of the next lie before it.
+    ///
+    /// # Safety
+    /// The weights and the vectors can be read.
+    #[inline(always)]
+    unsafe fn taps<S: Simd, const FROM: usize, const TO: usize>(
+        &self,
+        simd: S,
+        mut w: *const f32,
+        x: *const f32,
+        sums: &mut [[S::V; VECTORS]; ROWS],
+    ) {
+        let Piece { call, steps, .. } = *self.0.chains.piece;
+        let [_, to_row, to_tap] = self.0.chains.weights.to_tap;
+        let mut column = (x, 0);
+        for _ in 0..call.geometry().window[2] {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let mut x = [simd.splat(0.0); VECTORS];
+                let mut vector = 0;
+                while vector < VECTORS {
+                    x[vector] = simd.load(column.0.wrapping_add(vector * S::LANES));
+                    vector += 1;
+                }
+                let mut row = FROM;
+                while row < TO && row < ROWS {
+                    let before = to_row.wrapping_mul(row - FROM);
+                    let weight = simd.splat(*w.wrapping_sub(before));
+                    let mut vector = 0;
+                    while vector < VECTORS {
+                        sums[row][vector] = simd.fma(x[vector], weight, sums[row][vector]);
+                        vector += 1;
+                    }
+                    row += 1;
+                }
+            }
+            w = w.wrapping_add(to_tap);
+            column = steps.column.next(column);
+        }
+    }
+}
