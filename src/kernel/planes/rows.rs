@@ -27,7 +27,7 @@ impl Chains<'_> {
     pub fn share_rows<S: Simd>(&self) -> bool {
         let Piece { call, rows, .. } = *self.piece;
         let Geometry { in_per_group, stride, dilation, window, .. } = *call.geometry();
-        let adjoin = stride[1] == 1 && dilation[1] == 1;
+        let adjoin = stride[1] == 1 && dilation[1] == 1 && stride[2] == 1;
         let many = window[1] >= 7 && rows >= 8;
         S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && many
     }
@@ -206,16 +206,16 @@ impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
         x: *const f32,
         sums: &mut [[S::V; VECTORS]; ROWS],
     ) {
-        let Piece { call, steps, .. } = *self.0.chains.piece;
+        let Geometry { window, dilation, .. } = *self.0.chains.piece.call.geometry();
         let [_, to_row, to_tap] = self.0.chains.weights.to_tap;
-        let mut column = (x, 0);
-        for _ in 0..call.geometry().window[2] {
+        let mut column = x;
+        for _ in 0..window[2] {
             // SAFETY: as the caller vouches.
             unsafe {
                 let mut x = [simd.splat(0.0); VECTORS];
                 let mut vector = 0;
                 while vector < VECTORS {
-                    x[vector] = simd.load(column.0.wrapping_add(vector * S::LANES));
+                    x[vector] = simd.load(column.wrapping_add(vector * S::LANES));
                     vector += 1;
                 }
                 let mut row = FROM;
@@ -231,7 +231,7 @@ impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
                 }
             }
             w = w.wrapping_add(to_tap);
-            column = steps.column.next(column);
+            column = column.wrapping_add(dilation[2]);
         }
     }
 }
