@@ -180,8 +180,8 @@ fn check(body: &LoopBody, function: &Function) -> Result<String, String> {
     let occurs = |size: &usize| {
         plain.iter().any(|body| body.count(Function::is_multiply_add).is_multiple_of(*size))
     };
-    if !sizes.iter().all(occurs) {
-        return Err("has no loop that loads vectors as they lie".into());
+    if let Some(size) = sizes.iter().find(|size| !occurs(size)) {
+        return Err(format!("has no loop of {size} that loads vectors as they lie"));
     }
     let dirty = plain.iter().find(|body| body.count(|text| function.is_on_stack(text)) > 0);
     if let Some(body) = dirty {

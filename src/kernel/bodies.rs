@@ -10,5 +10,5 @@ pub struct LoopBody {
     /// Of one turn.
     pub multiply_adds: usize,
     /// Of the loops for what is left over; 0 for one that there is not.
-    pub multiply_adds_left: [usize; 4],
+    pub multiply_adds_left: [usize; 6],
 }

@@ -20,6 +20,7 @@
 mod chains;
 mod copy;
 mod piece;
+mod rolling;
 mod rows;
 pub(super) mod schedule;
 pub(super) mod tiling;
@@ -87,6 +88,7 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             let offset = offset + channel * to.channel;
             let chains = Chains { piece, channel, weights, offset };
             match (geometry.in_per_group, call.is_packed()) {
+                _ if chains.roll::<S>() => simd.enter(chains::Rolling(&chains)),
                 _ if chains.share_rows::<S>() => simd.enter(SeveralRows(&chains)),
                 (1, true) => simd.enter(OneChannel(&chains)),
                 (1, false) => simd.enter(OneUnpacked(&chains)),

@@ -33,7 +33,7 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
                 types: &["channels", "body", "RowBody", "spread", "Adjoining"],
                 sizes: [("pixels", pixels), ("columns", columns)],
                 multiply_adds: pixels * columns.max(1),
-                multiply_adds_left: [if columns > 0 { pixels } else { 0 }, 0, 0, 0],
+                multiply_adds_left: [if columns > 0 { pixels } else { 0 }, 0, 0, 0, 0, 0],
             });
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
                 types: &["dense", "body", "TileBody"],
                 sizes: [("vectors", vectors), ("pixels", pixels)],
                 multiply_adds: vectors * pixels,
-                multiply_adds_left: [0; 4],
+                multiply_adds_left: [0; 6],
             };
             visit(body);
         }

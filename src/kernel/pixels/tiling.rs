@@ -42,7 +42,7 @@ pub(crate) fn bodies(facts: Facts, visit: &mut dyn FnMut(LoopBody)) {
                     types: &["pixels", "body", "TileBody"],
                     sizes: [("channels", channels), ("vectors", vectors)],
                     multiply_adds: channels * vectors,
-                    multiply_adds_left: [0; 4],
+                    multiply_adds_left: [0; 6],
                 });
             }
         }

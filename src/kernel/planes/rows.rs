@@ -14,7 +14,7 @@
 use super::chains::Chains;
 use super::piece::Piece;
 use super::tiling::most_rows;
-use crate::kernel::finish::spilled;
+use crate::kernel::finish::{Outputs, spilled};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, Simd};
@@ -28,7 +28,7 @@ impl Chains<'_> {
         let Piece { call, rows, .. } = *self.piece;
         let Geometry { in_per_group, stride, dilation, window, .. } = *call.geometry();
         let adjoin = stride[1] == 1 && dilation[1] == 1 && stride[2] == 1;
-        let many = window[1] >= 7 && rows >= 8;
+        let many = window[1] >= 7 && window[2] >= 3 && rows >= 8;
         S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && many
     }
 
@@ -70,6 +70,69 @@ impl Chains<'_> {
     }
 }
 
+/// Where rows of vectors of sums go, from a row and a column of the piece on, downwards. Its fields are
+/// copies, which stay in registers.
+pub(super) struct RowsOfOutputs<'a> {
+    outputs: Outputs<'a>,
+    /// Of the next row.
+    offset: usize,
+    to_row: usize,
+    pixel: usize,
+    /// Outputs of the row, from the column on.
+    columns: usize,
+    /// Places that may be written from there on: where rows adjoin, what reaches over the end of a row is
+    /// written again by those below it.
+    room: usize,
+    room_of_row: usize,
+}
+
+impl<'a> RowsOfOutputs<'a> {
+    #[inline(always)]
+    pub fn of(chains: &'a Chains<'a>, row: usize, column: usize) -> RowsOfOutputs<'a> {
+        let Piece { call, rows, columns, .. } = *chains.piece;
+        let outputs = *call.outputs();
+        let Strides { row: to_row, pixel, .. } = *outputs.strides();
+        let adjoin = pixel == 1 && to_row == columns && !outputs.have_residual();
+        let room_of_row = if adjoin { columns } else { 0 };
+        RowsOfOutputs {
+            outputs,
+            offset: chains.offset + row * to_row + column * pixel,
+            to_row,
+            pixel,
+            columns: columns - column,
+            room: (rows - 1 - row) * room_of_row + columns - column,
+            room_of_row,
+        }
+    }
+
+    /// Finishes the next row.
+    ///
+    /// # Safety
+    /// The piece has it, and those below it, and what is before it in these, are not yet written.
+    #[inline(always)]
+    pub unsafe fn store<S: Simd, const VECTORS: usize>(&mut self, simd: S, sums: &[S::V; VECTORS]) {
+        let RowsOfOutputs { outputs, mut offset, pixel, columns, .. } = *self;
+        let step = pixel.wrapping_mul(S::LANES);
+        if self.room >= VECTORS * S::LANES {
+            // SAFETY: outputs of the row, and of those below it.
+            unsafe { outputs.store_vectors(simd, sums, offset, step, pixel, S::LANES) };
+        } else {
+            let mut left = columns;
+            for sum in spilled(sums) {
+                let count = left.min(S::LANES);
+                if count > 0 {
+                    // SAFETY: outputs of the row.
+                    unsafe { outputs.store_strided(simd, sum, offset, pixel, count) };
+                }
+                offset = offset.wrapping_add(step);
+                left -= count;
+            }
+        }
+        self.offset = self.offset.wrapping_add(self.to_row);
+        self.room = self.room.wrapping_sub(self.room_of_row);
+    }
+}
+
 /// Tiles below each other, from a row and a column on.
 #[derive(Clone, Copy)]
 struct Run<'a> {
@@ -89,68 +152,26 @@ impl<const ROWS: usize, const VECTORS: usize> Body for SharedRows<'_, ROWS, VECT
             return debug_assert!(false, "tiles have at most as many rows as registers hold");
         }
         let Run { chains, row, tiles, column } = self.0;
-        let Piece { call, band, rows, columns, .. } = *chains.piece;
-        let Strides { row: to_row, pixel, .. } = *call.outputs().strides();
-        let adjoin = pixel == 1 && to_row == columns && !call.outputs().have_residual();
+        let band = chains.piece.band;
+        let mut outputs = RowsOfOutputs::of(chains, row, column);
         let mut at = row * band.row_len + column;
-        let mut offset = chains.offset + row * to_row + column * pixel;
-        let mut last_row = row + ROWS - 1;
         for _ in 0..tiles {
-            let rows_behind = if adjoin { rows - 1 - last_row } else { 0 };
-            let room = (rows_behind + 1) * columns - column;
             // SAFETY: outputs of the call's part, of which scratch memory holds the copy, with room
-            // behind it. What lies behind a row is part of the rows below it, if not of the row.
+            // behind it.
             unsafe {
                 let sums = self.sums(simd, at);
                 let mut row = 0;
                 while row < ROWS {
-                    let offset = offset + row * to_row;
-                    if room >= VECTORS * S::LANES {
-                        self.store(simd, &sums[row], offset, VECTORS * S::LANES);
-                    } else {
-                        self.store(simd, &sums[row], offset, columns - column);
-                    }
+                    outputs.store(simd, &sums[row]);
                     row += 1;
                 }
             }
             at += ROWS * band.row_len;
-            offset = offset.wrapping_add(ROWS * to_row);
-            last_row += ROWS;
         }
     }
 }
 
 impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
-    /// The first `count` lanes of a row of sums, or all.
-    ///
-    /// # Safety
-    /// These outputs, the first at `offset`, belong to the part that is computed.
-    #[inline(always)]
-    unsafe fn store<S: Simd>(
-        &self,
-        simd: S,
-        sums: &[S::V; VECTORS],
-        mut offset: usize,
-        mut count: usize,
-    ) {
-        let outputs = self.0.chains.piece.call.outputs();
-        let pixel = outputs.strides().pixel;
-        let step = pixel.wrapping_mul(S::LANES);
-        if count >= VECTORS * S::LANES {
-            // SAFETY: as the caller vouches.
-            return unsafe { outputs.store_vectors(simd, sums, offset, step, pixel, S::LANES) };
-        }
-        for sum in spilled(sums) {
-            let lanes = count.min(S::LANES);
-            if lanes > 0 {
-                // SAFETY: as the caller vouches.
-                unsafe { outputs.store_strided(simd, sum, offset, pixel, lanes) };
-            }
-            offset = offset.wrapping_add(step);
-            count -= lanes;
-        }
-    }
-
     /// The chains of a tile, whose first vector is at position `at` of the copy.
     ///
     /// # Safety
