@@ -166,6 +166,37 @@ fn kernels_of_all_samples_may_be_the_same() {
     assert_same_bits(&run(&shared, &kernels), &run(&plan, &kernels.repeat(2)), "shared");
 }
 
+/// Kernels may repeat elements along any of their dimensions: of channels that share theirs, or all of
+/// whose weights are the same.
+#[test]
+fn kernels_may_repeat_elements() {
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        for described in [Correlation2d::dense(20, [2, 3]), Correlation2d::depthwise(20, [2, 3])] {
+            let plan = described.plan(layout, 2, [4, 6]).unwrap();
+            let own = plan.kernel_strides();
+            for strides in [
+                Strides { channel: 0, ..own },
+                Strides { row: 0, pixel: 0, ..own },
+                Strides { batch: 0, channel: 0, depth: 0, row: 0, pixel: 0 },
+            ] {
+                let plan = plan.with_kernel_strides(strides).unwrap();
+                let x = support::fill(plan.input_len(), 1);
+                let kernels = support::fill(plan.kernels_len(), 2);
+                let mut expected = vec![POISON; plan.output_len()];
+                let epilogue = Epilogue::new();
+                reference::correlation(&plan, &x, &kernels, epilogue, &mut expected).unwrap();
+                for isa in paths() {
+                    let plan = plan.with_isa(isa).unwrap();
+                    let mut y = vec![POISON; plan.output_len()];
+                    let mut scratch = vec![POISON; plan.scratch_len()];
+                    plan.run(&x, &kernels, epilogue, &mut scratch, &mut y).unwrap();
+                    assert_same_bits(&y, &expected, (strides, isa));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn refusals() {
     #[track_caller]
