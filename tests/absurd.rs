@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use support::choices::Choices;
 use support::share;
-use tapwise::Layout;
+use tapwise::{Layout, PaddingMode};
 
 /// As many as the choices of a description take, unless most are long.
 const BYTES: usize = 220;
@@ -92,6 +92,7 @@ fn windows_far_apart() {
                         limit: LARGEST_32,
                         operator: Operator::Convolution,
                         flipped: false,
+                        padding_mode: PaddingMode::Zeros,
                     };
                     runs += description.check();
                 }
@@ -149,6 +150,7 @@ fn transposed_windows_far_apart() {
                         limit: LARGEST_32,
                         operator: Operator::Transposed([0; 3]),
                         flipped: tap == 1,
+                        padding_mode: PaddingMode::Zeros,
                     };
                     runs += description.check();
                     description.operator = Operator::Transposed(axes(0, 2.min(stride - 1)));

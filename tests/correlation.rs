@@ -1,119 +1,74 @@
 //! Correlation with kernels given at run time: the bits of the plain loops, and of the convolutions
 //! that users write instead, on every path.
 
+#[path = "support/correlation.rs"]
+mod correlating;
+#[path = "support/description.rs"]
+mod description;
 mod support;
 
+use correlating::CorrelationCase;
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::cell::Cell;
 use support::choices::Choices;
-use support::layers::{placed, with_gaps};
-use support::values::Values;
-use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
+use support::{POISON, assert_same_bits, paths, share};
 use tapwise::{
-    Correlation, Correlation2d, CorrelationPlan, Epilogue, Error, Expected, Field, Found, Kernel,
-    Layout, Strides, Weights, reference,
+    Correlation2d, CorrelationPlan, Epilogue, Error, Expected, Field, Found, Layout, Strides,
+    Weights, reference,
 };
 
-const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
+/// The most multiply-adds of an ordinary layer.
+const MOST_MACS: usize = 8_000;
+/// More than the choices of a case take; the others become data.
+const BYTES: usize = 140;
 
-fn plan_of_rank<const D: usize>(layer: &Layer, layout: Layout) -> Result<CorrelationPlan, Error> {
-    let axes = support::last_axes::<D>;
-    let described =
-        Correlation::<D>::new(layer.in_channels, layer.out_channels, axes(layer.kernel))
-            .stride(axes(layer.stride))
-            .padding_sides(axes(layer.before), axes(layer.after))
-            .dilation(axes(layer.dilation))
-            .groups(layer.groups);
-    let described = if layer.flipped { described.flipped() } else { described };
-    described.plan(layout, layer.batch, axes(layer.size))
+fn runner(cases: usize) -> TestRunner {
+    TestRunner::new(Config {
+        cases: share(cases) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    })
 }
 
-fn plan(layer: &Layer, layout: Layout) -> CorrelationPlan {
-    match layer.rank {
-        1 => plan_of_rank::<1>(layer, layout),
-        2 => plan_of_rank::<2>(layer, layout),
-        _ => plan_of_rank::<3>(layer, layout),
-    }
-    .unwrap()
-}
-
-/// Random layers, with kernels, input and output at any places, in tiles, by every kernel that can.
+/// With kernels, input and output at any places, in tiles, by every kernel that can.
 #[test]
 fn random_layers() {
     let paths = paths();
-    let mut ran = [0; 4];
-    for case in 0..share(4_000) {
-        let bytes: Vec<u8> = (0..200).map(|at| (support::hash(at, case + 77) >> 9) as u8).collect();
-        let mut choices = Choices::new(&bytes);
-        let mut layer = layers::layer(&mut choices, 8_000);
-        if layer.transposed {
-            continue;
+    let ran = Cell::new([0; 4]);
+    let cases = vec(any::<u8>(), BYTES)
+        .prop_map(|bytes| CorrelationCase::of(&mut Choices::new(&bytes), MOST_MACS));
+    let result = runner(4_000).run(&cases, |case| {
+        for (_, kernel, _) in case.plans() {
+            let mut counts = ran.get();
+            counts[kernel as usize] += 1;
+            ran.set(counts);
         }
-        layer.batch = choices.number_in(1..=3);
-        let ending = layers::ending(&mut choices);
-        let caches = layers::caches(&mut choices);
-        let gap = choices.number_in(0..=3);
-        let tiles = choices.small_in(9);
-        let values = Values::of(&mut choices);
-        let channels = layer.out_channels * (layer.in_channels / layer.groups);
-        let kernel_extents = layers::extents(&layer, channels, layer.kernel);
-        let input_extents = layers::extents(&layer, layer.in_channels, layer.size);
-        let output_extents = layers::extents(&layer, layer.out_channels, layer.output());
-        let count = |extents: [usize; 5]| extents.into_iter().product::<usize>();
-        let x = values.tensor(count(input_extents), 1);
-        let kernels = values.finite(count(kernel_extents), 2);
-        let bias = values.tensor(layer.out_channels, 3);
-        let residual = values.tensor(count(output_extents), 4);
-        let mut expected = match ending.residual {
-            Residual::Output => residual.clone(),
-            _ => vec![POISON; residual.len()],
-        };
-        let dense = plan(&layer, Layout::Nchw);
-        let epilogue = ending.epilogue(&bias, &residual);
-        reference::correlation(&dense, &x, &kernels, epilogue, &mut expected).unwrap();
-        for layout in LAYOUTS {
-            let mut plan = plan(&layer, layout).assume_caches(caches[0], caches[1]).unwrap();
-            if gap > 0 {
-                let strides = |channels, size| with_gaps(layout, channels, size, gap);
-                plan = plan
-                    .with_kernel_strides(strides(channels, layer.kernel))
-                    .and_then(|p| p.with_input_strides(strides(layer.in_channels, layer.size)))
-                    .and_then(|p| {
-                        p.with_output_strides(strides(layer.out_channels, layer.output()))
-                    })
-                    .unwrap();
-            }
-            let sizes = plan.sizes();
-            let x = placed(&x, input_extents, sizes.input_strides(), plan.input_len());
-            let kernels =
-                placed(&kernels, kernel_extents, plan.kernel_strides(), plan.kernels_len());
-            let at_output = |values: &[f32]| {
-                placed(values, output_extents, sizes.output_strides(), plan.output_len())
-            };
-            let (wanted, residual) = (at_output(&expected), at_output(&residual));
-            let epilogue = ending.epilogue(&bias, &residual);
-            for kernel in Kernel::ALL {
-                let Ok(plan) = plan.with_kernel(kernel) else { continue };
-                ran[kernel as usize] += 1;
-                for isa in &paths {
-                    let plan = plan.with_isa(*isa).unwrap();
-                    let mut y = match ending.residual {
-                        Residual::Output => residual.clone(),
-                        _ => vec![POISON; residual.len()],
-                    };
-                    let mut scratch = vec![POISON; plan.scratch_len()];
-                    if tiles == 1 {
-                        plan.run(&x, &kernels, epilogue, &mut scratch, &mut y).unwrap();
-                    } else {
-                        let mut job = plan.job(&x, &kernels, epilogue, &mut y).unwrap();
-                        let mut tiles: Vec<_> = job.tiles(tiles).collect();
-                        tiles.reverse();
-                        tiles.into_iter().for_each(|tile| tile.run(&mut scratch).unwrap());
-                    }
-                    assert_same_bits(&y, &wanted, (layer, layout, kernel, isa));
-                }
-            }
+        case.check(&paths).map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(ran.get().iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+}
+
+/// Whatever is asked for, there is a plan or an error.
+#[test]
+fn absurd_descriptions() {
+    let runs = Cell::new(0);
+    for tame in [false, true] {
+        let result = runner(20_000).run(&vec(any::<u8>(), 260), |bytes| {
+            let more = correlating::describe(&mut Choices::new(&bytes), tame);
+            runs.set(runs.get() + more);
+            Ok(())
+        });
+        if let Err(error) = result {
+            panic!("{error}");
         }
     }
-    assert!(ran.iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+    assert!(runs.get() > share(2_000), "{}", runs.get());
 }
 
 /// Sample by sample it is an ordinary convolution; in planes all samples are one, of more groups.
@@ -164,6 +119,37 @@ fn kernels_of_all_samples_may_be_the_same() {
         y
     };
     assert_same_bits(&run(&shared, &kernels), &run(&plan, &kernels.repeat(2)), "shared");
+}
+
+/// Kernels may repeat elements along any of their dimensions: of channels that share theirs, or all of
+/// whose weights are the same.
+#[test]
+fn kernels_may_repeat_elements() {
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        for described in [Correlation2d::dense(20, [2, 3]), Correlation2d::depthwise(20, [2, 3])] {
+            let plan = described.plan(layout, 2, [4, 6]).unwrap();
+            let own = plan.kernel_strides();
+            for strides in [
+                Strides { channel: 0, ..own },
+                Strides { row: 0, pixel: 0, ..own },
+                Strides { batch: 0, channel: 0, depth: 0, row: 0, pixel: 0 },
+            ] {
+                let plan = plan.with_kernel_strides(strides).unwrap();
+                let x = support::fill(plan.input_len(), 1);
+                let kernels = support::fill(plan.kernels_len(), 2);
+                let mut expected = vec![POISON; plan.output_len()];
+                let epilogue = Epilogue::new();
+                reference::correlation(&plan, &x, &kernels, epilogue, &mut expected).unwrap();
+                for isa in paths() {
+                    let plan = plan.with_isa(isa).unwrap();
+                    let mut y = vec![POISON; plan.output_len()];
+                    let mut scratch = vec![POISON; plan.scratch_len()];
+                    plan.run(&x, &kernels, epilogue, &mut scratch, &mut y).unwrap();
+                    assert_same_bits(&y, &expected, (strides, isa));
+                }
+            }
+        }
+    }
 }
 
 #[test]

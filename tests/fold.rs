@@ -1,5 +1,7 @@
 //! Unfolding and folding: against the plain loops, each other, the convolution, and what PyTorch says.
 
+#[path = "support/description.rs"]
+mod description;
 mod support;
 #[path = "fold/windows.rs"]
 mod windows;
@@ -7,85 +9,12 @@ mod windows;
 use proptest::prelude::*;
 use support::choices::Choices;
 use support::values::Values;
-use support::{POISON, assert_same_bits, bits, from_layout, hash, share, to_layout};
-use tapwise::{FoldPlan, Layout, UnfoldPlan, conv2d, fold, numerics, reference, unfold};
-use windows::{LAYOUTS, Windows};
+use support::{POISON, assert_same_bits, from_layout, hash, share, to_layout};
+use tapwise::{Layout, conv2d, fold, numerics, unfold};
+use windows::{LAYOUTS, SPARE, Windows, WindowsCase, describe, folded, split, unfolded};
 
-/// Elements behind an output, which are left alone.
-const SPARE: usize = 5;
-
-/// Behind the output lies what lay there before.
-#[track_caller]
-fn split(y: Vec<f32>, len: usize) -> Vec<f32> {
-    assert_eq!(y.len(), len + SPARE);
-    let poison = [POISON.to_bits(); SPARE];
-    assert_eq!(bits(&y[len..]), poison, "written beyond the end");
-    y[..len].to_vec()
-}
-
-fn unfolded(plan: &UnfoldPlan, x: &[f32]) -> Vec<f32> {
-    let mut y = vec![POISON; plan.output_len() + SPARE];
-    assert_eq!(plan.run(x, &mut y).unwrap().len(), plan.output_len());
-    split(y, plan.output_len())
-}
-
-fn folded(plan: &FoldPlan, x: &[f32]) -> Vec<f32> {
-    let mut y = vec![POISON; plan.output_len() + SPARE];
-    assert_eq!(plan.run(x, &mut y).unwrap().len(), plan.output_len());
-    split(y, plan.output_len())
-}
-
-/// Runs tiles in another order.
-fn shuffled<T>(
-    tiles: impl ExactSizeIterator<Item = T>,
-    most: usize,
-    order: usize,
-    run: impl Fn(T),
-) {
-    let count = tiles.len();
-    assert!(count <= most.max(1));
-    let mut tiles: Vec<T> = tiles.collect();
-    assert_eq!(tiles.len(), count);
-    for at in 1..tiles.len() {
-        tiles.swap(at, hash(at, order) as usize % (at + 1));
-    }
-    tiles.into_iter().for_each(run);
-}
-
-/// Both operations, at once and tile by tile, against the plain loops.
-fn check(windows: &Windows, values: &Values, tiles: usize, order: usize) {
-    let (pixels, columns) = (windows.pixels(), windows.count());
-    let image_len = windows.batch * windows.channels * pixels;
-    let columns_len = windows.batch * windows.rows() * columns;
-    let mut of_layouts: Vec<[Vec<f32>; 2]> = Vec::new();
-    for layout in LAYOUTS {
-        let what = (windows, layout, tiles, order);
-        let x = to_layout(layout, &values.tensor(image_len, 1), windows.channels, pixels);
-        let plan = windows.unfold(layout);
-        assert_eq!((plan.input_len(), plan.output_len()), (image_len, columns_len), "{what:?}");
-        let mut expected = vec![POISON; columns_len];
-        reference::unfold(&plan, &x, &mut expected).unwrap();
-        assert_same_bits(&unfolded(&plan, &x), &expected, what);
-        let mut y = vec![POISON; columns_len + SPARE];
-        shuffled(plan.tiles(&x, &mut y, tiles).unwrap(), tiles, order, |tile| tile.run());
-        assert_same_bits(&split(y, columns_len), &expected, what);
-        let unfolded = from_layout(layout, &expected, windows.rows(), columns);
-
-        let x = to_layout(layout, &values.tensor(columns_len, 2), windows.rows(), columns);
-        let plan = windows.fold(layout);
-        assert_eq!((plan.input_len(), plan.output_len()), (columns_len, image_len), "{what:?}");
-        let mut expected = vec![POISON; image_len];
-        reference::fold(&plan, &x, &mut expected).unwrap();
-        assert_same_bits(&folded(&plan, &x), &expected, what);
-        let mut y = vec![POISON; image_len + SPARE];
-        shuffled(plan.tiles(&x, &mut y, tiles).unwrap(), tiles, order, |tile| tile.run());
-        assert_same_bits(&split(y, image_len), &expected, what);
-        of_layouts.push([unfolded, from_layout(layout, &expected, windows.channels, pixels)]);
-    }
-    for (nchw, nhwc) in of_layouts[0].iter().zip(&of_layouts[1]) {
-        assert_same_bits(nhwc, nchw, windows);
-    }
-}
+/// The most elements of random columns.
+const MOST_ELEMENTS: usize = 1 << 18;
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -98,12 +27,19 @@ proptest! {
     fn random_windows_give_the_bits_of_the_plain_loops(
         bytes in proptest::collection::vec(any::<u8>(), 0..=80),
     ) {
-        let mut choices = Choices::new(&bytes);
-        let windows = Windows::of(&mut choices);
-        let tiles = if choices.one_in(16) { choices.number() } else { choices.small_in(12) };
-        let order = choices.number_in(0..=0xff);
-        check(&windows, &Values::of(&mut choices), tiles, order);
+        WindowsCase::of(&mut Choices::new(&bytes), MOST_ELEMENTS).check();
     }
+}
+
+/// Whatever is asked for, there is a plan or an error.
+#[test]
+fn absurd_descriptions() {
+    let mut runs = 0;
+    for case in 0..share(40_000) {
+        let bytes: Vec<u8> = (0..120).map(|at| (hash(at, case) >> 9) as u8).collect();
+        runs += usize::from(describe(&mut Choices::new(&bytes), case % 2 == 0));
+    }
+    assert!(runs > share(2_000), "{runs}");
 }
 
 #[test]
@@ -113,7 +49,8 @@ fn examples_give_the_bits_of_the_plain_loops() {
             // Without special values, then with ever more of them.
             let values = Values::of(&mut Choices::new(&[seed, 0, seed]));
             for tiles in [0, 1, 2, 3, 7, usize::MAX] {
-                check(&windows, &values, tiles, seed.into());
+                let (order, values) = (seed.into(), values.clone());
+                WindowsCase { windows, tiles, order, values }.check();
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Windows and calls that unfolding and folding refuse: by which error, and that the output is then
 //! untouched.
 
+#[path = "support/description.rs"]
+mod description;
 mod support;
 #[path = "fold/windows.rs"]
 mod windows;

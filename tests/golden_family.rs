@@ -13,8 +13,8 @@ use deformable::deform;
 use family::{ActivationCase, Case, Operator, PaddingMode, Sum, cases, family};
 use support::{Layer, POISON, from_layout, last_axes, paths, run, to_layout};
 use tapwise::{
-    Conv, Conv2d, Correlation, CorrelationPlan, Epilogue, Fold2d, Layout, Plan, Separable2d,
-    Unfold2d, Weights,
+    Conv, Conv2d, Correlation, CorrelationPlan, Epilogue, Fold2d, Kernel, Layout, Plan,
+    Separable2d, Unfold2d, Weights,
 };
 
 /// All places of a volume, the last axis fastest.
@@ -585,6 +585,80 @@ fn activations() {
             assert!(same, "{name}({x:e}) = {expected:e}, PyTorch {torch:e}");
         }
     }
+}
+
+/// The epilogue of PyTorch's function.
+fn epilogue<'a>(function: &str, parameter: &'a f32) -> Epilogue<'a> {
+    let none = Epilogue::new();
+    match function {
+        "sigmoid" => none.sigmoid(),
+        "tanh" => none.tanh(),
+        "silu" => none.silu(),
+        "gelu" => none.gelu(),
+        "gelu_tanh" => none.gelu_tanh(),
+        "elu" => none.elu(*parameter),
+        "prelu" => none.prelu(std::slice::from_ref(parameter)),
+        "hardsigmoid" => none.hard_sigmoid(),
+        "hardswish" => none.hard_swish(),
+        _ => panic!("activation {function}"),
+    }
+}
+
+/// Layers that copy their input, by every kernel that can run them, end in what is stored: within the
+/// errors of `numerics`, which for GELU are those of `x`, and half of one for its being rounded.
+#[test]
+fn activations_of_outputs() {
+    let (_, activations) = family();
+    let mut compared = 0;
+    for ActivationCase { name, function, parameter, inputs, expected, torch } in &activations {
+        let epilogue = epilogue(function, parameter);
+        let (ulps, of_x) = if function.starts_with("gelu") { (4.0, true) } else { (2.0, false) };
+        for channels in [1, 3] {
+            let pixels = inputs.len() / channels;
+            assert_eq!(channels * pixels, inputs.len());
+            let layer = Layer::new(1, [channels; 2], [1, 1, pixels], [1; 3]);
+            let layer = Layer { groups: channels, ..layer };
+            for layout in [Layout::Nchw, Layout::Nhwc] {
+                let x = to_layout(layout, inputs, channels, pixels);
+                let plan = layer.plan(layout).unwrap();
+                let of = |kernel| plan.with_kernel(kernel).ok();
+                for (plan, isa) in Kernel::ALL
+                    .into_iter()
+                    .filter_map(of)
+                    .flat_map(|plan| paths().into_iter().map(move |isa| (plan, isa)))
+                {
+                    let plan = plan.with_isa(isa).unwrap();
+                    let y = run(&plan, &x, &vec![1.0; channels], epilogue);
+                    let y = from_layout(layout, &y, channels, pixels);
+                    for (at, (x, y)) in inputs.iter().zip(&y).enumerate() {
+                        let (y, exact) = (f64::from(*y), f64::from(expected[at]));
+                        let unit = if of_x { ulp(f64::from(*x)) } else { ulp(exact) };
+                        let near = (y - exact).abs() <= (ulps + 0.5) * unit;
+                        let same = y == exact || y.is_nan() && exact.is_nan();
+                        // As PyTorch's, which multiplies before it divides.
+                        let as_torch = torch.get(at).is_some_and(|torch| {
+                            x.abs() == f32::MAX && torch.is_infinite() && y == f64::from(*torch)
+                        });
+                        let kernel = plan.kernel_name();
+                        assert!(
+                            same || near || as_torch,
+                            "{name}({x:e}) = {y:e} by {kernel} on {}, expected {exact:e}",
+                            isa.name(),
+                        );
+                        compared += 1;
+                    }
+                }
+            }
+        }
+    }
+    // By three kernels at least, in both layouts, on two paths.
+    assert!(compared >= 11 * 159 * 2 * 6 * 2, "{compared}");
+}
+
+/// The distance of neighbours among `f32` of the size of `y`.
+fn ulp(y: f64) -> f64 {
+    let exponent = (y.abs().to_bits() >> 52) as i32 - 1023;
+    f64::from_bits(((exponent.max(-126) - 23 + 1023) as u64) << 52)
 }
 
 /// The same NaN, infinity or zero, or nearly the same number.

@@ -1,186 +1,74 @@
 //! Convolutions whose padding is not zeros: the bits of the plain loops on every path, and of a
 //! convolution without padding on an input that was padded first.
 
+#[path = "support/description.rs"]
+mod description;
+#[path = "support/padding_modes.rs"]
+mod padded;
 mod support;
 
+use padded::{MODES, PaddedCase, describe};
+use proptest::collection::vec;
+use proptest::prelude::{Strategy, any};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use std::cell::Cell;
 use support::choices::Choices;
-use support::layers::{placed, with_gaps};
-use support::values::Values;
-use support::{Layer, POISON, Residual, assert_same_bits, layers, paths, share};
+use support::{POISON, assert_same_bits, paths, share};
 use tapwise::{
-    Conv, Conv1d, Conv2d, Epilogue, Error, Expected, Field, Found, Kernel, Layout, PaddingMode,
-    Plan, Separable2d, Weights, reference,
+    Conv1d, Conv2d, Epilogue, Expected, Field, Found, Layout, PaddingMode, Separable2d, reference,
 };
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
-const MODES: [PaddingMode; 3] =
-    [PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
+/// The most multiply-adds of an ordinary layer.
+const MOST_MACS: usize = 12_000;
+/// More than the choices of a case take; the others become data.
+const BYTES: usize = 140;
 
-fn plan_of_rank<const D: usize>(
-    layer: &Layer,
-    mode: PaddingMode,
-    layout: Layout,
-) -> Result<Plan, Error> {
-    let axes = support::last_axes::<D>;
-    let described = Conv::<D>::new(layer.in_channels, layer.out_channels, axes(layer.kernel))
-        .stride(axes(layer.stride))
-        .padding_sides(axes(layer.before), axes(layer.after))
-        .padding_mode(mode)
-        .dilation(axes(layer.dilation))
-        .groups(layer.groups);
-    let described = if layer.flipped { described.flipped() } else { described };
-    described.plan(layout, layer.batch, axes(layer.size))
+fn runner(cases: usize) -> TestRunner {
+    TestRunner::new(Config {
+        cases: share(cases) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        ..Config::default()
+    })
 }
 
-fn plan(layer: &Layer, mode: PaddingMode, layout: Layout) -> Plan {
-    match layer.rank {
-        1 => plan_of_rank::<1>(layer, mode, layout),
-        2 => plan_of_rank::<2>(layer, mode, layout),
-        _ => plan_of_rank::<3>(layer, mode, layout),
-    }
-    .unwrap()
-}
-
-/// Where the element of a padded axis comes from, by PyTorch's description of the modes.
-fn source(mode: PaddingMode, padded: usize, before: usize, size: usize) -> usize {
-    let (place, size) = (padded as isize - before as isize, size as isize);
-    let source = match mode {
-        PaddingMode::Reflect if place < 0 => -place,
-        PaddingMode::Reflect if place >= size => size - 1 - (place - (size - 1)),
-        PaddingMode::Replicate => place.clamp(0, size - 1),
-        PaddingMode::Circular => place.rem_euclid(size),
-        _ => place,
-    };
-    usize::try_from(source).unwrap()
-}
-
-/// The input with its padding, in PyTorch's order.
-fn padded(layer: &Layer, mode: PaddingMode, x: &[f32]) -> (Layer, Vec<f32>) {
-    let mut wider = *layer;
-    for axis in 0..3 {
-        wider.size[axis] += layer.before[axis] + layer.after[axis];
-    }
-    (wider.before, wider.after) = ([0; 3], [0; 3]);
-    let mut values = Vec::new();
-    for plane in x.chunks(layer.pixels_in()) {
-        for d in 0..wider.size[0] {
-            for h in 0..wider.size[1] {
-                for w in 0..wider.size[2] {
-                    let of = |axis: usize, place| {
-                        source(mode, place, layer.before[axis], layer.size[axis])
-                    };
-                    let row = of(0, d) * layer.size[1] + of(1, h);
-                    values.push(plane[row * layer.size[2] + of(2, w)]);
-                }
-            }
-        }
-    }
-    (wider, values)
-}
-
+/// With input and output at any places, in tiles, by every kernel that can.
 #[test]
 fn random_layers() {
     let paths = paths();
-    let mut ran = [0; 4];
-    for case in 0..share(4_000) {
-        let bytes: Vec<u8> =
-            (0..200).map(|at| (support::hash(at, case + 1_077) >> 9) as u8).collect();
-        let mut choices = Choices::new(&bytes);
-        let mut layer = layers::layer(&mut choices, 12_000);
-        if layer.transposed {
-            continue;
+    let ran = Cell::new([0; 4]);
+    let cases = vec(any::<u8>(), BYTES)
+        .prop_map(|bytes| PaddedCase::of(&mut Choices::new(&bytes), MOST_MACS));
+    let result = runner(4_000).run(&cases, |case| {
+        for (_, kernel, _) in case.plans() {
+            let mut counts = ran.get();
+            counts[kernel as usize] += 1;
+            ran.set(counts);
         }
-        let mode = MODES[case % 3];
-        for axis in 0..3 {
-            let most = match mode {
-                PaddingMode::Reflect => layer.size[axis] - 1,
-                PaddingMode::Circular => layer.size[axis],
-                _ => 9,
-            };
-            layer.before[axis] = layer.before[axis].min(most);
-            layer.after[axis] = layer.after[axis].min(most);
-            let padded = layer.size[axis] + layer.before[axis] + layer.after[axis];
-            while (layer.kernel[axis] - 1) * layer.dilation[axis] + 1 > padded {
-                if layer.dilation[axis] > 1 {
-                    layer.dilation[axis] -= 1;
-                } else {
-                    layer.kernel[axis] -= 1;
-                }
-            }
-        }
-        let ending = layers::ending(&mut choices);
-        let caches = layers::caches(&mut choices);
-        let gap = choices.number_in(0..=3);
-        let tiles = choices.small_in(9);
-        let values = Values::of(&mut choices);
-        let input_extents = layers::extents(&layer, layer.in_channels, layer.size);
-        let output_extents = layers::extents(&layer, layer.out_channels, layer.output());
-        let count = |extents: [usize; 5]| extents.into_iter().product::<usize>();
-        let x = values.tensor(count(input_extents), 1);
-        let bias = values.tensor(layer.out_channels, 3);
-        let residual = values.tensor(count(output_extents), 4);
-        let before = match ending.residual {
-            Residual::Output => residual.clone(),
-            _ => vec![POISON; residual.len()],
-        };
-        let dense = plan(&layer, mode, Layout::Nchw);
-        let weights = values.finite(dense.weights_len(), 2);
-        let epilogue = ending.epilogue(&bias, &residual);
-        let mut expected = before.clone();
-        reference::run(&dense, &x, &weights, epilogue, &mut expected).unwrap();
-        // The plain loops on an input that was padded first.
-        let (wider, wide) = padded(&layer, mode, &x);
-        let unpadded = wider.plan(Layout::Nchw).unwrap();
-        assert_eq!(unpadded.output_size(), dense.output_size());
-        let mut on_padded = before;
-        reference::run(&unpadded, &wide, &weights, epilogue, &mut on_padded).unwrap();
-        assert_same_bits(&expected, &on_padded, (layer, mode));
-        for layout in LAYOUTS {
-            let mut plan = plan(&layer, mode, layout).assume_caches(caches[0], caches[1]).unwrap();
-            if gap > 0 {
-                let strides = |channels, size| with_gaps(layout, channels, size, gap);
-                plan = plan
-                    .with_input_strides(strides(layer.in_channels, layer.size))
-                    .and_then(|p| {
-                        p.with_output_strides(strides(layer.out_channels, layer.output()))
-                    })
-                    .unwrap();
-            }
-            let x = placed(&x, input_extents, plan.input_strides(), plan.input_len());
-            let at_output = |values: &[f32]| {
-                placed(values, output_extents, plan.output_strides(), plan.output_len())
-            };
-            let (wanted, residual) = (at_output(&expected), at_output(&residual));
-            let epilogue = ending.epilogue(&bias, &residual);
-            let mut packed = vec![POISON; plan.packed_len()];
-            let packed = plan.pack(&weights, &mut packed).unwrap();
-            for kernel in Kernel::ALL {
-                let Ok(plan) = plan.with_kernel(kernel) else { continue };
-                ran[kernel as usize] += 1;
-                for isa in &paths {
-                    for unpacked in [false, true] {
-                        let plan = plan.with_isa(*isa).unwrap();
-                        let (plan, weights) = if unpacked {
-                            (plan.unpacked().unwrap(), Weights::Unpacked(&weights))
-                        } else {
-                            (plan, Weights::Packed(packed))
-                        };
-                        let mut y = match ending.residual {
-                            Residual::Output => residual.clone(),
-                            _ => vec![POISON; residual.len()],
-                        };
-                        let mut scratch = vec![POISON; plan.scratch_len()];
-                        let mut job = plan.job(&x, weights, epilogue, &mut y).unwrap();
-                        let mut tiles: Vec<_> = job.tiles(tiles).collect();
-                        tiles.reverse();
-                        tiles.into_iter().for_each(|tile| tile.run(&mut scratch).unwrap());
-                        assert_same_bits(&y, &wanted, (layer, mode, layout, kernel, isa, unpacked));
-                    }
-                }
-            }
+        case.check(&paths).map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(ran.get().iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+}
+
+/// Whatever is asked for, there is a plan or an error.
+#[test]
+fn absurd_descriptions() {
+    let runs = Cell::new(0);
+    for tame in [false, true] {
+        let result = runner(20_000).run(&vec(any::<u8>(), 220), |bytes| {
+            let description = describe(&mut Choices::new(&bytes), tame);
+            runs.set(runs.get() + description.check());
+            Ok(())
+        });
+        if let Err(error) = result {
+            panic!("{error}");
         }
     }
-    assert!(ran.iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+    assert!(runs.get() > share(2_000), "{}", runs.get());
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 #[path = "support/deform_description.rs"]
 mod deform_description;
-#[allow(dead_code)] // other tests use the rest
 #[path = "support/description.rs"]
 mod description;
 mod support;

@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
     ) -> Call<'a> {
         let Problem { geometry, input: strides, weights: weight_strides, .. } = problem;
         if cfg!(debug_assertions) {
-            assert_sound(geometry, isa, &weights, part);
+            assert_sound(problem, isa, &weights, part);
         }
         let (weights, is_packed) = match weights {
             WeightSlice::Packed { panels, first_panel } => {
@@ -178,7 +178,8 @@ impl<'a> Call<'a> {
 }
 
 /// What the checks of a call have made sure of.
-fn assert_sound(geometry: &Geometry, isa: Isa, weights: &WeightSlice, part: &Part) {
+fn assert_sound(problem: &Problem, isa: Isa, weights: &WeightSlice, part: &Part) {
+    let geometry = &problem.geometry;
     let Part { pixels, panels } = part;
     debug_assert!(isa.is_available());
     debug_assert!(pixels.start < pixels.end && pixels.end <= geometry.pixels());
@@ -189,8 +190,16 @@ fn assert_sound(geometry: &Geometry, isa: Isa, weights: &WeightSlice, part: &Par
             debug_assert!(*first_panel <= panels.start);
             debug_assert!(held.len() >= (panels.end - first_panel) * panel_len);
         }
-        WeightSlice::Unpacked(weights) => {
-            debug_assert!(weights.len() >= geometry.chain() * geometry.out_channels);
-        }
+        WeightSlice::Unpacked(held) => debug_assert!(last_weight(problem) < held.len()),
     }
+}
+
+/// The furthest weight of those that are not packed: at the last tap, or at the first one of windows
+/// that are reversed.
+fn last_weight(problem: &Problem) -> usize {
+    let Problem { geometry, weights, .. } = problem;
+    let first_tap = weights
+        .filter(geometry.groups - 1, geometry.out_per_group - 1)
+        .wrapping_add(weights.in_channel.wrapping_mul(geometry.in_per_group - 1));
+    first_tap.max(first_tap.wrapping_add(weights.tap(geometry.window.map(|taps| taps - 1))))
 }

@@ -152,11 +152,7 @@ impl Case {
 
     /// Brings tiles out of order.
     pub fn shuffle<T>(&self, items: &mut [T]) {
-        if self.order > 0 {
-            for at in 1..items.len() {
-                items.swap(at, hash(at, self.order) as usize % (at + 1));
-            }
-        }
+        shuffle(items, self.order);
     }
 
     /// `values`, in PyTorch's order, put at their places; `poison` elsewhere.
@@ -177,8 +173,17 @@ impl Case {
     }
 }
 
+/// Brings them into the order of that number; 0: as they are.
+pub fn shuffle<T>(items: &mut [T], order: usize) {
+    if order > 0 {
+        for at in 1..items.len() {
+            items.swap(at, hash(at, order) as usize % (at + 1));
+        }
+    }
+}
+
 /// Where they differ, if they do.
-fn equal(y: &[f32], wanted: &[f32]) -> Result<(), String> {
+pub fn equal(y: &[f32], wanted: &[f32]) -> Result<(), String> {
     let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
     match y.iter().zip(wanted).position(differs) {
         None => Ok(()),

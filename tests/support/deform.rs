@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test uses a part
 
-use crate::support::case::{LAYOUTS, POISONS};
+use crate::support::case::{LAYOUTS, POISONS, equal, shuffle};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending};
 use crate::support::values::Values;
@@ -237,11 +237,7 @@ impl DeformCase {
 
     /// Brings tiles out of order.
     pub fn shuffle<T>(&self, items: &mut [T]) {
-        if self.order > 0 {
-            for at in 1..items.len() {
-                items.swap(at, hash(at, self.order) as usize % (at + 1));
-            }
-        }
+        shuffle(items, self.order);
     }
 
     /// Tensors in PyTorch's order, brought into that of the layout.
@@ -269,13 +265,5 @@ impl DeformCase {
             Residual::Output => residual.to_vec(),
             _ => vec![self.poison; residual.len()],
         }
-    }
-}
-
-/// Where they differ, if they do.
-fn equal(y: &[f32], wanted: &[f32]) -> Result<(), String> {
-    match y.iter().zip(wanted).position(|(a, b)| a.to_bits() != b.to_bits()) {
-        None => Ok(()),
-        Some(at) => Err(format!("at {at} of {}: {:e}, expected {:e}", y.len(), y[at], wanted[at])),
     }
 }

@@ -1,17 +1,21 @@
 //! A description of a layer, absurd or not, and everything that has to hold for it: nothing
 //! panics, and a plan that is accepted has sizes that fit each other and the target.
 
+#![allow(dead_code)] // each test uses a part
+
 use crate::support::choices::Choices;
 use crate::support::{self, POISON, assert_same_bits, fill, paths};
-use tapwise::{Conv, ConvTranspose, Epilogue, Error, Layout, Plan, Strides, Weights, reference};
+use tapwise::{
+    Conv, ConvTranspose, Epilogue, Error, Layout, PaddingMode, Plan, Strides, Weights, reference,
+};
 
 /// The most multiply-adds of a plan that is also run.
-const MOST_MACS: u128 = 20_000;
+pub const MOST_MACS: u128 = 20_000;
 /// The longest slice of a plan that is also run.
-const MOST_ELEMENTS: usize = 1 << 14;
+pub const MOST_ELEMENTS: usize = 1 << 14;
 
 /// The bytes of the largest object.
-const LARGEST: usize = isize::MAX as usize;
+pub const LARGEST: usize = isize::MAX as usize;
 /// The same on targets of 32 bits.
 pub const LARGEST_32: usize = i32::MAX as usize;
 
@@ -38,6 +42,8 @@ pub struct Description {
     pub limit: usize,
     pub operator: Operator,
     pub flipped: bool,
+    /// Of a convolution.
+    pub padding_mode: PaddingMode,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -146,12 +152,20 @@ impl Description {
             limit: if choices.one_in(4) { number(choices).min(LARGEST) } else { LARGEST_32 },
             operator: Operator::Convolution,
             flipped: choices.one_in(4),
+            padding_mode: PaddingMode::Zeros,
         };
         let kind = choices.number_in(0..=4);
         if kind > 2 {
             description.transpose(choices, tame, kind == 3);
         }
         description
+    }
+
+    /// At most so much padding on each side.
+    pub fn pad(&mut self, choices: &mut Choices, most: usize) {
+        for side in self.before.iter_mut().chain(&mut self.after) {
+            *side = choices.number_in(0..=most);
+        }
     }
 
     /// Makes it transposed, with an output padding or to a size; a tame one may have any stride where
@@ -211,6 +225,7 @@ impl Description {
             1 => layer.padding_same_tensorflow(),
             _ => layer.padding_sides(axes(self.before), axes(self.after)),
         };
+        let layer = layer.padding_mode(self.padding_mode);
         answers!(if self.flipped { layer.flipped() } else { layer }, self)
     }
 
@@ -347,6 +362,6 @@ fn in_three<const D: usize>(size: [usize; D]) -> [usize; 3] {
     std::array::from_fn(|axis| (axis + D).checked_sub(3).map_or(1, |axis| size[axis]))
 }
 
-fn strides([batch, channel, depth, row, pixel]: [usize; 5]) -> Strides {
+pub fn strides([batch, channel, depth, row, pixel]: [usize; 5]) -> Strides {
     Strides { batch, channel, depth, row, pixel }
 }

@@ -30,6 +30,17 @@ pub fn layer(choices: &mut Choices, most: usize) -> Layer {
     }
 }
 
+/// The same, but never transposed.
+pub fn not_transposed(choices: &mut Choices, most: usize) -> Layer {
+    let mut layer = layer(choices, most);
+    if layer.transposed {
+        (layer.transposed, layer.output_padding) = (false, [0; 3]);
+        let per_group = [layer.in_channels, layer.out_channels].map(|all| all / layer.groups);
+        cut_down(&mut layer, per_group, most);
+    }
+    layer
+}
+
 /// Extents, padding and batch of any kind.
 fn ordinary(choices: &mut Choices, most: usize) -> Layer {
     let rank = choices.number_in(1..=3);
