@@ -7,7 +7,7 @@ mod windows;
 use proptest::prelude::*;
 use support::choices::Choices;
 use support::values::Values;
-use support::{POISON, assert_same_bits, bits, from_layout, hash, share, to_layout};
+use support::{POISON, assert_same_bits, bits, from_layout, hash, paths, share, to_layout};
 use tapwise::{FoldPlan, Layout, UnfoldPlan, conv2d, fold, numerics, reference, unfold};
 use windows::{LAYOUTS, Windows};
 
@@ -65,10 +65,13 @@ fn check(windows: &Windows, values: &Values, tiles: usize, order: usize) {
         assert_eq!((plan.input_len(), plan.output_len()), (image_len, columns_len), "{what:?}");
         let mut expected = vec![POISON; columns_len];
         reference::unfold(&plan, &x, &mut expected).unwrap();
-        assert_same_bits(&unfolded(&plan, &x), &expected, what);
-        let mut y = vec![POISON; columns_len + SPARE];
-        shuffled(plan.tiles(&x, &mut y, tiles).unwrap(), tiles, order, |tile| tile.run());
-        assert_same_bits(&split(y, columns_len), &expected, what);
+        for isa in paths() {
+            let plan = plan.with_isa(isa).unwrap();
+            assert_same_bits(&unfolded(&plan, &x), &expected, (what, isa));
+            let mut y = vec![POISON; columns_len + SPARE];
+            shuffled(plan.tiles(&x, &mut y, tiles).unwrap(), tiles, order, |tile| tile.run());
+            assert_same_bits(&split(y, columns_len), &expected, (what, isa));
+        }
         let unfolded = from_layout(layout, &expected, windows.rows(), columns);
 
         let x = to_layout(layout, &values.tensor(columns_len, 2), windows.rows(), columns);
