@@ -56,6 +56,32 @@ fn examples_give_the_bits_of_the_plain_loops() {
     }
 }
 
+/// Vectors reach beyond rows of every width, and are cut at the end; borders are of every kind.
+#[test]
+fn every_width_with_every_padding() {
+    for (width, padding) in (1..=40).flat_map(|width| (0..=3).map(move |p| (width, p))) {
+        for (kernel, stride, channels) in [
+            ([2, 3], 1, 1 + width % 3),
+            ([3, 3], 1, 17),
+            ([1, 1], 1, 2),
+            ([3, 5], 1, 5),
+            ([2, 3], 2, 9),
+            ([2, 2], 3, 1),
+        ] {
+            if width + 2 * padding < kernel[1] {
+                continue;
+            }
+            let windows = Windows {
+                padding: [padding.min(2), padding],
+                stride: [1, stride],
+                ..Windows::new(1, channels, [3, width], kernel)
+            };
+            let values = Values::of(&mut Choices::new(&[7, 0, 7]));
+            WindowsCase { windows, tiles: 3, order: width, values }.check();
+        }
+    }
+}
+
 #[test]
 fn the_shapes_of_pytorch_s_documentation() {
     let plan = Windows::new(2, 5, [3, 4], [2, 3]);

@@ -10,7 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use support::{Layer, POISON, assert_same_bits, fill, last_axes, paths};
 use tapwise::{
-    Conv2d, DeformConv2d, Epilogue, Kernel, Layout, Plan, Separable2d, Strides, Weights, reference,
+    Conv2d, DeformConv2d, Epilogue, Kernel, Layout, Plan, Separable2d, Strides, Unfold2d, Weights,
+    reference,
 };
 
 unsafe extern "C" {
@@ -478,4 +479,39 @@ fn separable_layers_stay_inside() {
         }
     }
     assert!(several > 60, "{several}");
+}
+
+/// Vectors that reach beyond what they are stored for do not reach beyond the slice.
+#[test]
+fn unfolding_stays_inside() {
+    let [mut from, mut to] = [Guarded::new(ROOM), Guarded::new(ROOM)];
+    for number in 0..480 {
+        let (width, padding) = (1 + number % 40, number / 40 % 4);
+        let kernel = [[3, 3], [1, 1], [2, 1], [5, 5], [1, 3]][number % 5];
+        if width + 2 * padding < kernel[1] {
+            continue;
+        }
+        let unfold = Unfold2d::new(kernel).padding([2, padding]).stride([1, 1 + number / 160]);
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            let channels = [1, 2, 5, 17][number / 7 % 4];
+            let plan = unfold.plan(layout, 1 + number % 2, channels, [2, width]).unwrap();
+            let x = fill(plan.input_len(), 1);
+            let mut expected = vec![POISON; plan.output_len()];
+            reference::unfold(&plan, &x, &mut expected).unwrap();
+            for (isa, side) in
+                paths().into_iter().flat_map(|i| [(i, Side::Before), (i, Side::Behind)])
+            {
+                let plan = plan.with_isa(isa).unwrap();
+                let what = (number, layout, isa, side);
+                let x = from.copy(side, &x);
+                let y = to.filled(side, plan.output_len(), POISON);
+                plan.run(x, y).unwrap();
+                assert_same_bits(y, &expected, what);
+
+                let y = to.filled(side, plan.output_len(), POISON);
+                plan.tiles(x, y, 5).unwrap().for_each(|tile| tile.run());
+                assert_same_bits(y, &expected, what);
+            }
+        }
+    }
 }

@@ -101,6 +101,7 @@ impl Fold2d {
                 unit_len,
                 input_len: windows.columns_len,
                 output_len: windows.image_len,
+                isa: None,
             },
         })
     }
@@ -198,7 +199,8 @@ const AT_ONCE: usize = 4096;
 ///     y += x                                            (a row of both, without what is in padding)
 ///   y = canonical(y)
 /// ```
-fn each_run(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+fn each_run(operation: &Operation, x: &[f32], first: usize, y: &mut [f32]) {
+    let windows = &operation.windows;
     let geometry = &windows.geometry;
     let [_, height, width] = geometry.input;
     let most = divide(AT_ONCE, width).0.max(1);
@@ -258,7 +260,8 @@ fn add_taps(windows: &Windows, x: &[f32], h: usize, rows: usize, run: &mut [f32]
 }
 
 /// Channels last, a unit is a pixel: all its channels are added up tap by tap.
-fn each_pixel(windows: &Windows, x: &[f32], first: usize, y: &mut [f32]) {
+fn each_pixel(operation: &Operation, x: &[f32], first: usize, y: &mut [f32]) {
+    let windows = &operation.windows;
     let geometry = &windows.geometry;
     let [_, height, width] = geometry.input;
     let (rows, mut w) = divide(first, width);

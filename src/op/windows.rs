@@ -8,6 +8,7 @@
 use super::conv::Conv2d;
 use crate::element::Element;
 use crate::error::{Error, Field};
+use crate::isa::Isa;
 use crate::problem::arithmetic::{at_least_1, divide, mul, smaller, tri};
 use crate::problem::geometry::Geometry;
 use crate::problem::strides::{Layout, Strides};
@@ -90,11 +91,6 @@ impl Windows {
         self.geometry.in_channels * self.geometry.taps()
     }
 
-    /// The rows of columns of a channel and a row of taps.
-    pub const fn block_len(&self) -> usize {
-        self.geometry.window[2] * self.count()
-    }
-
     pub const fn image_shape(&self) -> [usize; 4] {
         let Geometry { batch, in_channels: channels, input: [_, height, width], .. } =
             self.geometry;
@@ -113,7 +109,7 @@ impl Windows {
 }
 
 /// Computes the units from the one with that number on, as many as the output holds.
-pub(super) type Units = fn(&Windows, &[f32], usize, &mut [f32]);
+pub(super) type Units = fn(&Operation, &[f32], usize, &mut [f32]);
 
 /// Windows, and what is done with them. As in a plan of a convolution, a function is held, so that
 /// a program has only those of its plans.
@@ -125,9 +121,16 @@ pub(super) struct Operation {
     pub unit_len: usize,
     pub input_len: usize,
     pub output_len: usize,
+    /// The path that was asked for.
+    pub isa: Option<Isa>,
 }
 
 impl Operation {
+    /// The path: the fastest one, if none was asked for.
+    pub fn isa(&self) -> Isa {
+        self.isa.unwrap_or_else(Isa::detect)
+    }
+
     /// The first elements of `y`, which the operation writes.
     fn checked<'y>(&self, x: &[f32], y: &'y mut [f32]) -> Result<&'y mut [f32], Error> {
         Error::check_len(Field::Input, self.input_len, x.len())?;
@@ -137,7 +140,7 @@ impl Operation {
 
     pub fn run<'y>(&self, x: &[f32], y: &'y mut [f32]) -> Result<&'y mut [f32], Error> {
         let y = self.checked(x, y)?;
-        (self.units)(&self.windows, x, 0, y);
+        (self.units)(self, x, 0, y);
         Ok(y)
     }
 
@@ -203,15 +206,6 @@ pub struct WindowTile<'a> {
 impl WindowTile<'_> {
     /// Computes the tile.
     pub fn run(self) {
-        (self.operation.units)(&self.operation.windows, self.x, self.first, self.y);
-    }
-}
-
-/// Copies as much as both hold.
-#[inline(always)]
-pub(super) fn copy(from: &[f32], to: &mut [f32]) {
-    let len = from.len().min(to.len());
-    if let (Some(from), Some(to)) = (from.get(..len), to.get_mut(..len)) {
-        to.copy_from_slice(from);
+        (self.operation.units)(self.operation, self.x, self.first, self.y);
     }
 }

@@ -7,10 +7,8 @@ use crate::description::{LARGEST, LARGEST_32, MOST_ELEMENTS, number};
 use crate::support::case::shuffle;
 use crate::support::choices::Choices;
 use crate::support::values::Values;
-use crate::support::{POISON, assert_same_bits, bits, from_layout, to_layout};
-use tapwise::{
-    Fold2d, FoldPlan, Layout, Unfold2d, UnfoldPlan, WindowTile, fold, reference, unfold,
-};
+use crate::support::{POISON, assert_same_bits, bits, from_layout, paths, to_layout};
+use tapwise::{Fold2d, FoldPlan, Layout, Unfold2d, UnfoldPlan, fold, reference, unfold};
 
 pub const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
 /// A number whose products wrap.
@@ -201,10 +199,14 @@ impl WindowsCase {
             assert_eq!((plan.input_len(), plan.output_len()), (image_len, columns_len), "{what:?}");
             let mut expected = vec![POISON; columns_len];
             reference::unfold(&plan, &x, &mut expected).unwrap();
-            assert_same_bits(&unfolded(&plan, &x), &expected, what);
-            let mut y = vec![POISON; columns_len + SPARE];
-            shuffled(plan.tiles(&x, &mut y, *tiles).unwrap(), *tiles, *order);
-            assert_same_bits(&split(y, columns_len), &expected, what);
+            for isa in paths() {
+                let plan = plan.with_isa(isa).unwrap();
+                assert_same_bits(&unfolded(&plan, &x), &expected, (what, isa));
+                let mut y = vec![POISON; columns_len + SPARE];
+                let in_turn = plan.tiles(&x, &mut y, *tiles).unwrap();
+                shuffled(in_turn, *tiles, *order, |tile| tile.run());
+                assert_same_bits(&split(y, columns_len), &expected, (what, isa));
+            }
             let unfolded = from_layout(layout, &expected, windows.rows(), columns);
 
             let x = to_layout(layout, &values.tensor(columns_len, 2), windows.rows(), columns);
@@ -214,7 +216,8 @@ impl WindowsCase {
             reference::fold(&plan, &x, &mut expected).unwrap();
             assert_same_bits(&folded(&plan, &x), &expected, what);
             let mut y = vec![POISON; image_len + SPARE];
-            shuffled(plan.tiles(&x, &mut y, *tiles).unwrap(), *tiles, *order);
+            let in_turn = plan.tiles(&x, &mut y, *tiles).unwrap();
+            shuffled(in_turn, *tiles, *order, |tile| tile.run());
             assert_same_bits(&split(y, image_len), &expected, what);
             of_layouts.push([unfolded, from_layout(layout, &expected, windows.channels, pixels)]);
         }
@@ -246,13 +249,18 @@ pub fn folded(plan: &FoldPlan, x: &[f32]) -> Vec<f32> {
 }
 
 /// Runs tiles in another order.
-fn shuffled<'a>(tiles: impl ExactSizeIterator<Item = WindowTile<'a>>, most: usize, order: usize) {
+fn shuffled<T>(
+    tiles: impl ExactSizeIterator<Item = T>,
+    most: usize,
+    order: usize,
+    run: impl Fn(T),
+) {
     let count = tiles.len();
     assert!(count <= most.max(1));
-    let mut tiles: Vec<_> = tiles.collect();
+    let mut tiles: Vec<T> = tiles.collect();
     assert_eq!(tiles.len(), count);
     shuffle(&mut tiles, order);
-    tiles.into_iter().for_each(|tile| tile.run());
+    tiles.into_iter().for_each(run);
 }
 
 /// Checks descriptions of both operations with the same numbers, everything absurd, or the image small
