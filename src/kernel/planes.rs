@@ -16,6 +16,9 @@
 //!       for each channel block, kd, kh, kw, channel of the block: sums += x[lanes] * w
 //!       finish the outputs; those of a long row in scratch memory, to be copied row by row
 //! ```
+//!
+//! Where the strides are 1, windows of neighbouring rows of outputs see the same rows of the copy, and
+//! share what is loaded of it: small windows as in `rolling`, large ones as in `rows`.
 
 mod chains;
 mod copy;
