@@ -5,6 +5,7 @@
 //! for each channel, kh, kw
 //!   zeros for the windows whose tap is above the image
 //!   if its rows adjoin in both: one long copy, and zeros in the columns left and right
+//!   else, where some lanes of a vector cannot be loaded alone: row by row
 //!   else for each strip of at most MOST_VECTORS vectors of columns, the last one first
 //!     for each row of windows whose tap is inside: the strip of the row
 //!   zeros for those whose tap is below
@@ -14,7 +15,8 @@
 //! written later. The last strip reaches beyond its rows, into what the first one writes.
 
 use super::walk::places_inside;
-use crate::problem::arithmetic::{div_ceil, divide, quotient};
+use crate::isa::Isa;
+use crate::problem::arithmetic::{at_least_1, div_ceil, divide, quotient};
 use crate::problem::geometry::Geometry;
 use crate::simd::{Body, Simd};
 use core::ops::Range;
@@ -88,6 +90,9 @@ fn row_of_columns<S: Simd>(
         let inside = Inside { geometry, rows: rows.clone(), columns };
         if geometry.stride == [1; 3] && geometry.input[2] == width {
             inside.at_once(plane, first_row + place(2, inside.columns.start), to);
+        } else if S::LANES == 1 || matches!(S::ISA, Isa::Portable) {
+            // Some lanes alone would be loaded one by one.
+            inside.row_by_row(plane, first_row + place(2, inside.columns.start), to);
         } else {
             let first_column = place(2, 0);
             inside.strips(
@@ -168,6 +173,24 @@ impl Inside<'_> {
         }
     }
 
+    /// Row by row, without vectors of its own.
+    #[inline(always)]
+    fn row_by_row(&self, plane: &[f32], from: usize, to: &mut [f32]) {
+        let Inside { geometry, rows, columns } = self;
+        let [_, row_step, step] = geometry.stride;
+        let width = at_least_1(geometry.output[2]);
+        let to = to.get_mut(rows.start * width..rows.end * width).unwrap_or_default();
+        let mut from = plane.get(from..).unwrap_or_default();
+        for row in to.chunks_exact_mut(width) {
+            let Some((row, right)) = row.split_at_mut_checked(columns.end) else { return };
+            let Some((left, row)) = row.split_at_mut_checked(columns.start) else { return };
+            left.fill(0.0);
+            right.fill(0.0);
+            copy_strided(from, step, row);
+            from = from.get(row_step.wrapping_mul(geometry.input[2])..).unwrap_or_default();
+        }
+    }
+
     /// Strip by strip. `from` is where column 0 of the first row has its tap, perhaps outside.
     #[inline(always)]
     fn strips<S: Simd>(&self, simd: S, from: *const f32, to: &mut [f32]) {
@@ -204,6 +227,33 @@ impl Inside<'_> {
                 (1, _) => simd.enter(Copy::<MOST_VECTORS, 1> { strip: &strip }),
                 (2, _) => simd.enter(Copy::<1, 2> { strip: &strip }),
                 _ => simd.enter(Copy::<1, ANY> { strip: &strip }),
+            }
+        }
+    }
+}
+
+/// Copies elements that are so far apart.
+#[inline(always)]
+fn copy_strided(from: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        1 => {
+            if let Some(from) = from.get(..to.len()) {
+                to.copy_from_slice(from);
+            }
+        }
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            // Of the last pair there may be one element.
+            if let (Some(to), Some(last)) = (to.get_mut(pairs.len()), rest.first()) {
+                *to = *last;
+            }
+            for (to, [from, _]) in to.iter_mut().zip(pairs) {
+                *to = *from;
+            }
+        }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from.iter().step_by(at_least_1(stride))) {
+                *to = *from;
             }
         }
     }

@@ -109,9 +109,9 @@ impl AtTap {
     }
 }
 
-/// Vectors of elements that are written at all taps before the next ones, so that they stay in the
-/// first-level cache.
-const PIECE: usize = 8;
+/// Elements that are written at all taps before the next ones, so that they stay in the first-level
+/// cache.
+const PIECE: usize = 128;
 
 /// So many taps that are left over are not worth a square.
 const ONE_BY_ONE: usize = 2;
@@ -130,7 +130,7 @@ impl Run<'_> {
             Some(more) if taps < S::LANES => quotient(more, taps) + 1,
             _ => elements,
         };
-        let most = if taps <= S::LANES { elements } else { PIECE * S::LANES };
+        let most = if taps <= S::LANES { elements } else { PIECE };
         let to = to.as_mut_ptr();
         let mut start = 0;
         while start < elements {
@@ -149,12 +149,13 @@ impl Run<'_> {
         let taps = self.geometry.taps();
         let mut tap = 0;
         while tap < taps {
-            if taps - tap <= ONE_BY_ONE && S::LANES > ONE_BY_ONE {
+            if taps - tap <= ONE_BY_ONE || S::LANES == 1 {
                 self.one_by_one(tap, elements, to);
                 return;
             }
             let first_tap = tap.min(taps.saturating_sub(S::LANES));
             let elements = elements.clone();
+            // Windows of 3x3 are frequent: without loads of taps that there are not.
             if taps == 9 && S::LANES > 9 {
                 self.squares::<S, 9>(simd, first_tap, elements, roomy, to);
             } else {
@@ -245,27 +246,50 @@ impl Run<'_> {
     #[inline(always)]
     fn one_by_one(&self, first: usize, elements: Range<usize>, to: *mut f32) {
         let taps = self.geometry.taps();
-        let at_taps = self.at_taps(first);
-        for (at_tap, tap) in at_taps.iter().zip(first..taps) {
-            let (start, end) = at_tap.inside(0, elements.end);
-            if taps == 1 && start <= elements.start && elements.end <= end && at_tap.moves > 0 {
-                // SAFETY: as below.
-                unsafe {
-                    let from = at_tap.element(elements.start);
-                    to.wrapping_add(elements.start).copy_from_nonoverlapping(from, elements.len());
+        let kernel_width = self.geometry.window[2];
+        let (mut kh, mut kw) = divide(first, kernel_width);
+        for tap in first..taps {
+            let at_tap = self.at_tap(kh, kw);
+            let (start, end) = at_tap.inside(elements.start, elements.len());
+            let from = at_tap.element(elements.start + start);
+            let mut to = to.wrapping_add(elements.start * taps + tap);
+            // SAFETY: all taps of all elements can be written, and what is inside can be read.
+            unsafe {
+                to = fill(to, taps, start);
+                if at_tap.moves == 0 {
+                    to = fill(to, taps, end - start);
+                } else if taps == 1 {
+                    to.copy_from_nonoverlapping(from, end - start);
+                    to = to.wrapping_add(end - start);
+                } else {
+                    for element in 0..end - start {
+                        *to = *from.wrapping_add(element);
+                        to = to.wrapping_add(taps);
+                    }
                 }
-                continue;
+                fill(to, taps, elements.len() - end);
             }
-            for element in elements.clone() {
-                let inside = start <= element && element < end;
-                // SAFETY: what is inside can be read, and all taps of all elements can be written.
-                unsafe {
-                    let value = if inside { *at_tap.element(element) } else { 0.0 };
-                    *to.wrapping_add(element * taps + tap) = value;
-                }
+            kw += 1;
+            if kw == kernel_width {
+                kw = 0;
+                kh += 1;
             }
         }
     }
+}
+
+/// Zeros at `count` places, so far apart; the place behind them.
+///
+/// # Safety
+/// They can be written.
+#[inline(always)]
+unsafe fn fill(mut to: *mut f32, step: usize, count: usize) -> *mut f32 {
+    for _ in 0..count {
+        // SAFETY: as the caller's.
+        unsafe { *to = 0.0 };
+        to = to.wrapping_add(step);
+    }
+    to
 }
 
 /// A vector of taps of a vector of elements.
