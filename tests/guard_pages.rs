@@ -135,6 +135,19 @@ impl Memory {
                 tile.run(scratch).unwrap();
             }
             assert_same_bits(y, expected, (layer, plan.layout(), plan.isa(), side, "tiles"));
+
+            if full {
+                let y = self.y.copy(side, residual);
+                for (y, expected) in y.iter_mut().zip(expected) {
+                    // Between elements.
+                    if expected.to_bits() == POISON.to_bits() {
+                        *y = POISON;
+                    }
+                }
+                let epilogue = epilogue.residual_from_output();
+                plan.run(x, weights, epilogue, scratch, y).unwrap();
+                assert_same_bits(y, expected, (layer, plan.layout(), plan.isa(), side, "added"));
+            }
         }
     }
 }
@@ -182,6 +195,13 @@ fn layers() -> Vec<Layer> {
         layers.push(if width % 5 < 2 { padded(steps) } else { steps });
         let line = Layer::new(1, [5, 4], [1, 1, width + 4], [1, 1, 1 + width % 5]);
         layers.push(if width % 2 == 0 { line } else { padded(line) });
+    }
+    // Rows of outputs that share what they read.
+    for width in 1..=40 {
+        for (taps, rows) in [(3, 4), (5, 6 + width % 4), (7, 8 + width % 5), (9, 8 + width % 7)] {
+            let [height, columns] = [rows + taps - 1, 2 + width];
+            layers.push(grouped(2, [1, 1], flat([1, 1], [height, columns], [taps, 3])));
+        }
     }
     // Strides and dilations.
     for stride in 1..=3 {
