@@ -36,9 +36,11 @@ use super::weights::ChannelWeights;
 use crate::panels;
 use crate::problem::arithmetic::divide;
 use crate::simd::{Body, Simd};
-use chains::{Chains, Channels, OneChannel, OneUnpacked, SeveralRows};
+use chains::{Chains, Channels, OneChannel, OneUnpacked};
 use copy::copy_group;
 use piece::{Piece, TapSteps};
+use rolling::RollingRows;
+use rows::SeveralRows;
 
 /// Over the part of a call. Scratch memory holds the copy of a band, and behind it a long row of
 /// outputs.
@@ -91,7 +93,7 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             let offset = offset + channel * to.channel;
             let chains = Chains { piece, channel, weights, offset };
             match (geometry.in_per_group, call.is_packed()) {
-                _ if chains.roll::<S>() => simd.enter(chains::Rolling(&chains)),
+                _ if chains.roll::<S>() => simd.enter(RollingRows(&chains)),
                 _ if chains.share_rows::<S>() => simd.enter(SeveralRows(&chains)),
                 (1, true) => simd.enter(OneChannel(&chains)),
                 (1, false) => simd.enter(OneUnpacked(&chains)),

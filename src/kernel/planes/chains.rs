@@ -37,26 +37,6 @@ pub(super) struct OneUnpacked<'a>(pub &'a Chains<'a>);
 /// Chains of several input channels.
 pub(super) struct Channels<'a>(pub &'a Chains<'a>);
 
-/// Chains of one input channel, rolling.
-pub(super) struct Rolling<'a>(pub &'a Chains<'a>);
-
-impl Body for Rolling<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.0.rolling(simd);
-    }
-}
-
-/// Chains of one input channel, several rows at a time.
-pub(super) struct SeveralRows<'a>(pub &'a Chains<'a>);
-
-impl Body for SeveralRows<'_> {
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.0.sharing_rows(simd);
-    }
-}
-
 impl Body for OneChannel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {

@@ -19,6 +19,20 @@ use super::tiling::most_rolling;
 use crate::problem::geometry::Geometry;
 use crate::simd::{Body, Simd};
 
+/// All outputs of a piece.
+pub(super) struct RollingRows<'a>(pub &'a Chains<'a>);
+
+impl Body for RollingRows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        match self.0.piece.call.geometry().window[1] {
+            3 => self.0.rolling::<S, 3>(simd),
+            5 => self.0.rolling::<S, 5>(simd),
+            _ => self.0.rolling::<S, 7>(simd),
+        }
+    }
+}
+
 impl Chains<'_> {
     /// Whether the window is such a one, and there are enough rows, and columns: a single vector of three
     /// rows of sums waits for itself (7x7 pixels 0.8 to 0.9 of the speed of tiles of rows below each other,
@@ -39,19 +53,9 @@ impl Chains<'_> {
         S::FACTS.fuses && S::LANES > 1 && plane && adjoin && suits && rows > height
     }
 
-    /// All outputs of the piece. From the last column to the first: what reaches over the end of a row is
-    /// still to be written.
+    /// From the last column to the first: what reaches over the end of a row is still to be written.
     #[inline(always)]
-    pub fn rolling<S: Simd>(&self, simd: S) {
-        match self.piece.call.geometry().window[1] {
-            3 => self.rolling_windows::<S, 3>(simd),
-            5 => self.rolling_windows::<S, 5>(simd),
-            _ => self.rolling_windows::<S, 7>(simd),
-        }
-    }
-
-    #[inline(always)]
-    fn rolling_windows<S: Simd, const HEIGHT: usize>(&self, simd: S) {
+    fn rolling<S: Simd, const HEIGHT: usize>(&self, simd: S) {
         let most = const { most_rolling(S::FACTS, HEIGHT) };
         let mut vectors = self.piece.columns.div_ceil(S::LANES);
         while vectors > 0 {

@@ -19,6 +19,16 @@ use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, Simd};
 
+/// All outputs of a piece.
+pub(super) struct SeveralRows<'a>(pub &'a Chains<'a>);
+
+impl Body for SeveralRows<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.sharing_rows(simd);
+    }
+}
+
 impl Chains<'_> {
     /// Whether rows of outputs see the same rows of the copy, and so many that what is gained by sharing
     /// them is more than what is lost where the first and the last ones of a tile are seen by few of its
@@ -32,10 +42,10 @@ impl Chains<'_> {
         S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && many
     }
 
-    /// All outputs of the piece. From the last column to the first, and downwards: what reaches over the
-    /// end of a row is still to be written.
+    /// From the last column to the first, and downwards: what reaches over the end of a row is still to be
+    /// written.
     #[inline(always)]
-    pub fn sharing_rows<S: Simd>(&self, simd: S) {
+    fn sharing_rows<S: Simd>(&self, simd: S) {
         let mut vectors = self.piece.columns.div_ceil(S::LANES);
         while vectors > 0 {
             vectors -= match vectors {
