@@ -111,6 +111,12 @@ impl<'a> Epilogue<'a> {
         self
     }
 
+    /// What applies the function after the kernel, if the kernel does not, and its parameter.
+    #[inline(always)]
+    pub(crate) fn pass_with_parameter(&self) -> Option<(Activate, Parameter)> {
+        self.pass.map(|pass| (pass, self.function.parameter()))
+    }
+
     /// Any [`Activation`]. A program that names one contains the code of that one; one that chooses
     /// among them when it runs contains all.
     #[inline(always)]

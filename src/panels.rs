@@ -53,17 +53,20 @@ impl PackedFormat {
     }
 
     /// The words with which a blob begins; zeros follow.
-    fn header(&self) -> [u32; 5] {
+    const fn header(&self) -> [u32; 5] {
         let [low, high] = self.signature;
         [MAGIC, VERSION, CHANNEL_BLOCK as u32, low, high]
     }
 
     /// Whether a blob begins as one of this layer does.
-    pub fn check_header(&self, blob: &[Element]) -> Result<(), Error> {
-        Error::check_len(Field::Packed, HEADER, blob.len())?;
-        for (place, (expected, found)) in self.header().into_iter().zip(blob).enumerate() {
-            let found = found.to_bits();
+    pub const fn check_header(&self, blob: &[Element]) -> Result<(), Error> {
+        tri!(Error::check_len(Field::Packed, HEADER, blob.len()));
+        let header = self.header();
+        let mut place = 0;
+        while place < header.len() {
+            let (expected, found) = (header[place], blob[place].to_bits());
             if expected == found {
+                place += 1;
                 continue;
             }
             let count = (Expected::Exactly(expected as usize), Found::Count(found as usize));
@@ -91,7 +94,7 @@ impl PackedFormat {
         }
     }
 
-    fn another_layer() -> Error {
+    const fn another_layer() -> Error {
         Error::new(Field::PackedSignature, Expected::LayerOfThePlan, Found::AnotherLayer)
     }
 

@@ -39,8 +39,9 @@ fn run() -> Result<(), String> {
     network::pack(&mut packed).map_err(in_words)?;
 
     // The path that every machine has, in software, says what the others have to compute.
-    let expected = Network::new(NCHW, &packed).with_isa(Isa::ScalarSoft).map_err(in_words)?;
-    let expected = Outcome::of(&expected, images).map_err(in_words)?;
+    let expected =
+        Network::new(NCHW, &packed).and_then(|network| network.with_isa(Isa::ScalarSoft));
+    let expected = Outcome::of(&expected.map_err(in_words)?, images).map_err(in_words)?;
     let answers: Vec<u8> = expected.logits.iter().map(digit).collect();
     draw(images, &answers);
     let right = answers.iter().zip(LABELS).filter(|(answer, label)| answer == label).count();
@@ -56,7 +57,8 @@ fn run() -> Result<(), String> {
             continue;
         }
         for (layout, plans) in [("NCHW", NCHW), ("NHWC", NHWC)] {
-            let network = Network::new(plans, &packed).with_isa(isa).map_err(in_words)?;
+            let network = Network::new(plans, &packed).and_then(|network| network.with_isa(isa));
+            let network = network.map_err(in_words)?;
             let outcome = Outcome::of(&network, images).map_err(in_words)?;
             if let Some(place) = expected.difference(&outcome) {
                 return Err(format!("{} in {layout} computes other bits: {place}", isa.name()));

@@ -1,7 +1,7 @@
 //! Everything a network computes for a set of images, to be compared bit by bit.
 
-use crate::network::{self, CLASSES, Image, LAYERS, Memory, NCHW, Network};
-use tapwise::{Error, Plan};
+use crate::network::{self, CLASSES, Image, LAYERS, Memory, NCHW, Network, Ready};
+use tapwise::Error;
 
 /// The outputs of all layers for all images.
 pub struct Outcome {
@@ -16,7 +16,8 @@ impl Outcome {
         let (mut logits, mut activations) = (Vec::new(), Vec::new());
         let mut memory = Memory::new();
         for image in images {
-            let append = |plan: &Plan, y: &[f32]| append_in_nchw_order(plan, y, &mut activations);
+            let append =
+                |layer: &Ready, y: &[f32]| append_in_nchw_order(layer, y, &mut activations);
             logits.push(network.run(image, &mut memory, append)?);
         }
         Ok(Outcome { logits, activations })
@@ -60,10 +61,9 @@ impl Outcome {
     }
 }
 
-fn append_in_nchw_order(plan: &Plan, y: &[f32], bits: &mut Vec<u32>) {
-    let [_, height, width] = plan.output_size();
-    let strides = plan.output_strides();
-    for channel in 0..plan.output_len() / (height * width) {
+fn append_in_nchw_order(layer: &Ready, y: &[f32], bits: &mut Vec<u32>) {
+    let (channels, [_, height, width], strides) = layer.output();
+    for channel in 0..channels {
         for row in 0..height {
             for column in 0..width {
                 let at = channel * strides.channel + row * strides.row + column * strides.pixel;

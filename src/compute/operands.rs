@@ -3,7 +3,6 @@
 use crate::activation::Activation;
 use crate::element::Element;
 use crate::isa::Isa;
-use crate::kernel::activate::{Activate, Parameter};
 
 /// What a layer is computed from. The pointers stand for slices that were checked against its plan.
 #[derive(Clone, Copy)]
@@ -19,8 +18,6 @@ pub(crate) struct Operands<'a> {
     pub residual: *const Element,
     /// What the kernel applies.
     pub activation: Activation,
-    /// What is applied to the outputs of a part when they are written.
-    pub pass: Option<(Activate, Parameter)>,
     pub output: *mut Element,
 }
 

@@ -16,6 +16,8 @@ use super::operands::Operands;
 use super::pieces::Pieces;
 use crate::element::Element;
 use crate::error::{Error, Field};
+use crate::isa::Isa;
+use crate::kernel::activate::{Activate, Parameter};
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
@@ -109,87 +111,111 @@ unsafe fn compute(
         debug_assert!(false, "no layer before");
         return;
     };
-    let pieces = before.pieces;
-    let (buffer, scratch) = scratch.split_at_mut_checked(pieces.buffer_len).unwrap_or_default();
-    let buffer = buffer.as_mut_ptr();
-    let mut left = part.pixels.clone();
-    while !left.is_empty() {
-        let pixels = pieces.first(&left);
-        left.start = pixels.end;
-        // Where the tensor between the layers would begin.
-        let between = buffer.wrapping_sub(pixels.start * pieces.pixel_step);
-        // SAFETY: operands and part are as the caller vouches, the piece is of the part; the buffer has
-        // room for its pixels, and the scratch memory behind it is enough for either layer. The second
-        // one reads of the buffer what the first one has written.
-        unsafe {
-            depthwise(before, operands, between, pixels.clone(), scratch);
-            pointwise(
-                layer,
-                operands,
-                between,
-                Part { pixels, panels: part.panels.clone() },
-                scratch,
-            );
-        }
-    }
-}
-
-/// All channels of a piece, to where they lie `between` the layers.
-///
-/// # Safety
-/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its outputs.
-#[inline(never)]
-unsafe fn depthwise(
-    before: &Before,
-    operands: &Operands,
-    between: *mut Element,
-    pixels: Range<usize>,
-    scratch: &mut [Element],
-) {
-    let Before { layer, weights, bias, activation, pass, .. } = *before;
-    let problem = &layer.simplest;
-    let part = &Part { pixels, panels: 0..panels::count(&problem.geometry) };
-    let Operands { isa, input, .. } = *operands;
-    // SAFETY: as the caller vouches.
+    let (isa, input, pieces) = (operands.isa, operands.input, before.pieces);
+    // SAFETY: as the caller vouches; of either layer.
     unsafe {
-        if let Some(compute) = layer.compute {
-            let (residual, output) = (core::ptr::null(), between);
-            let of_layer =
-                Operands { weights, bias, residual, activation, pass: None, output, ..*operands };
-            compute(layer, &of_layer, &Extra::NONE, part, scratch);
-        } else {
-            let outputs = Outputs::new(&problem.output, between, core::ptr::null(), activation);
-            let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
-            let call = Call::new(problem, isa, input, weights, bias, &outputs, part, scratch);
-            (layer.entry)(&call, &layer.schedule);
-        }
-        if let Some((pass, parameter)) = pass {
-            // That of the two whose outputs lie in the buffer.
-            let problem = if layer.compute.is_some() { &layer.problem } else { problem };
-            pass(problem, isa, parameter, between, part);
-        }
+        piece_by_piece(layer, operands, pieces, part.clone(), scratch, |left, buffer, scratch| {
+            let piece = Piece::first(before.layer, pieces, left, buffer);
+            piece.depthwise(before, isa, input, || before.pass, scratch)
+        });
     }
 }
 
-/// The outputs of a piece, from what lies `between` the layers.
+/// The outputs of a part, from what `depthwise` writes into the buffer: it is told which pixels are
+/// left, takes some first ones, and tells where the tensor between the layers would begin, and the end
+/// of these pixels.
 ///
 /// # Safety
-/// As of [`ComputePart`](super::layer::ComputePart), for a piece; `between` has its inputs.
-#[inline(never)]
-unsafe fn pointwise(
+/// As of [`ComputePart`](super::layer::ComputePart), for the second layer; `depthwise` writes what it
+/// tells. The part has all panels.
+#[inline(always)]
+pub(crate) unsafe fn piece_by_piece(
     layer: &Layer,
     operands: &Operands,
-    between: *const Element,
-    piece: Part,
+    pieces: &Pieces,
+    part: Part,
     scratch: &mut [Element],
+    mut depthwise: impl FnMut(Range<usize>, *mut Element, &mut [Element]) -> (*mut Element, usize),
 ) {
     let Operands { isa, weights, bias, residual, activation, output, .. } = *operands;
     let problem = &layer.simplest;
-    let outputs = Outputs::new(&problem.output, output, residual, activation);
+    let outputs = &Outputs::new(&problem.output, output, residual, activation);
     let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let call = Call::new(problem, isa, between, weights, bias, &outputs, &piece, scratch);
-        (layer.entry)(&call, &layer.schedule);
+    let (buffer, scratch) = scratch.split_at_mut_checked(pieces.buffer_len).unwrap_or_default();
+    let buffer = buffer.as_mut_ptr();
+    let Part { pixels: mut left, panels } = part;
+    while !left.is_empty() {
+        let (between, end) = depthwise(left.clone(), buffer, scratch);
+        let piece = Part { pixels: left.start..end, panels: panels.clone() };
+        left.start = end;
+        // SAFETY: operands and part are as the caller vouches, the piece is of the part; its inputs lie
+        // `between` the layers. The scratch memory behind the buffer is enough for either layer.
+        unsafe {
+            let call = Call::new(problem, isa, between, weights, bias, outputs, &piece, scratch);
+            (layer.entry)(&call, &layer.schedule);
+        }
+    }
+}
+
+/// Some pixels whose depthwise outputs are in the buffer at a time.
+pub(crate) struct Piece {
+    part: Part,
+    /// Where the tensor between the layers would begin, so that these pixels are in the buffer.
+    between: *mut Element,
+}
+
+impl Piece {
+    /// The first one of these pixels, in all channels of the first layer.
+    #[inline(always)]
+    pub fn first(
+        layer: &Layer,
+        pieces: &Pieces,
+        left: Range<usize>,
+        buffer: *mut Element,
+    ) -> Piece {
+        let pixels = pieces.first(&left);
+        let between = buffer.wrapping_sub(pixels.start * pieces.pixel_step);
+        let panels = 0..panels::count(&layer.simplest.geometry);
+        Piece { part: Part { pixels, panels }, between }
+    }
+
+    /// Writes its depthwise outputs, and tells where the tensor between the layers would begin, and where
+    /// the piece ends. The pass of the activation is asked for when there are outputs.
+    ///
+    /// # Safety
+    /// As of [`ComputePart`](super::layer::ComputePart), for the first layer; the buffer has room for a
+    /// piece.
+    #[inline(always)]
+    pub unsafe fn depthwise(
+        self,
+        before: &Before,
+        isa: Isa,
+        input: *const Element,
+        pass: impl FnOnce() -> Option<(Activate, Parameter)>,
+        scratch: &mut [Element],
+    ) -> (*mut Element, usize) {
+        let Before { layer, weights, bias, activation, .. } = *before;
+        let Piece { part, between } = self;
+        let problem = &layer.simplest;
+        let residual = core::ptr::null();
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if let Some(compute) = layer.compute {
+                let output = between;
+                let operands = Operands { isa, input, weights, bias, residual, activation, output };
+                compute(layer, &operands, &Extra::NONE, &part, scratch);
+            } else {
+                let outputs = Outputs::new(&problem.output, between, residual, activation);
+                let weights = WeightSlice::Packed { panels: weights, first_panel: 0 };
+                let call = Call::new(problem, isa, input, weights, bias, &outputs, &part, scratch);
+                (layer.entry)(&call, &layer.schedule);
+            }
+            if let Some((pass, parameter)) = pass() {
+                // That of the two whose outputs lie in the buffer.
+                let problem = if layer.compute.is_some() { &layer.problem } else { problem };
+                pass(problem, isa, parameter, between, &part);
+            }
+        }
+        (between, part.pixels.end)
     }
 }

@@ -113,13 +113,13 @@ impl<const D: usize> Conv<D> {
     /// padded copy of the input: only what outputs at its borders see is copied, piece by piece.
     ///
     /// ```
-    /// use tapwise::{Conv1d, Layout, PaddingMode};
+    /// use tapwise::{Conv1d, Epilogue, Layout, PaddingMode};
     /// let conv = Conv1d::new(1, 1, [3]).padding([1]).padding_mode(PaddingMode::Circular);
     /// let plan = conv.plan(Layout::NCL, 1, [4])?;
     /// let mut packed = vec![0.0; plan.packed_len()];
     /// let weights = plan.pack(&[1.0, 0.0, 10.0], &mut packed)?;
     /// let (mut scratch, mut y) = (vec![0.0; plan.scratch_len()], [0.0; 4]);
-    /// plan.run(&[1.0, 2.0, 3.0, 4.0], &weights, Default::default(), &mut scratch, &mut y)?;
+    /// plan.run(&[1.0, 2.0, 3.0, 4.0], &weights, Epilogue::new(), &mut scratch, &mut y)?;
     /// assert_eq!(y, [24.0, 31.0, 42.0, 13.0]);
     /// # Ok::<(), tapwise::Error>(())
     /// ```
@@ -148,14 +148,14 @@ impl<const D: usize> Conv<D> {
     /// the one are not those of the other.
     ///
     /// ```
-    /// use tapwise::{Conv1d, Layout};
+    /// use tapwise::{Conv1d, Epilogue, Layout};
     /// // scipy.signal.convolve([1, 2, 4], [1, 10], mode="full")
     /// let plan = Conv1d::new(1, 1, [2]).padding([1]).flipped().plan(Layout::NCL, 1, [3])?;
     /// let mut packed = vec![0.0; plan.packed_len()];
     /// let weights = plan.pack(&[1.0, 10.0], &mut packed)?;
     /// let mut y = [0.0; 4];
     /// let mut scratch = vec![0.0; plan.scratch_len()];
-    /// plan.run(&[1.0, 2.0, 4.0], &weights, Default::default(), &mut scratch, &mut y)?;
+    /// plan.run(&[1.0, 2.0, 4.0], &weights, Epilogue::new(), &mut scratch, &mut y)?;
     /// assert_eq!(y, [1.0, 12.0, 24.0, 40.0]);
     /// # Ok::<(), tapwise::Error>(())
     /// ```
@@ -195,14 +195,14 @@ impl<const D: usize> Conv<D> {
     /// Packs weights as [`Plan::pack`] does, for every plan of the layer.
     ///
     /// ```
-    /// use tapwise::{Conv2d, Layout};
+    /// use tapwise::{Conv2d, Epilogue, Layout};
     /// let conv = Conv2d::new(8, 16, [3, 3]).padding_same();
     /// let w = vec![0.5; conv.parameters(false)?];
     /// let mut packed = vec![0.0; conv.packed_len()?];
     /// let weights = conv.pack(&w, &mut packed)?;
     /// let plan = conv.plan(Layout::Nchw, 1, [12, 12])?;
     /// let (x, mut y) = (vec![1.0; plan.input_len()], vec![0.0; plan.output_len()]);
-    /// plan.run(&x, weights, Default::default(), &mut vec![0.0; plan.scratch_len()], &mut y)?;
+    /// plan.run(&x, weights, Epilogue::new(), &mut vec![0.0; plan.scratch_len()], &mut y)?;
     /// # Ok::<(), tapwise::Error>(())
     /// ```
     ///

@@ -1,15 +1,14 @@
 //! A depthwise layer and a pointwise one in one pass: both plans, and the pieces between them.
 
 use super::Plan;
-use crate::activation::Activation;
 use crate::compute::layer::Before;
 use crate::compute::pieces::Pieces;
 use crate::compute::separable;
 use crate::element::Element;
+use crate::epilogue::Epilogue;
 use crate::error::{Error, Stage};
 use crate::isa::Isa;
 use crate::kernel::Caches;
-use crate::kernel::activate::{Activate, Parameter};
 use crate::problem::arithmetic::tri;
 use crate::problem::shape::Shape;
 use crate::problem::strides::{Layout, Strides};
@@ -27,7 +26,7 @@ pub struct SeparablePlan {
     pub(crate) depthwise: Plan,
     /// It computes both layers, and has the length of the other one's input and all scratch memory.
     pub(crate) pointwise: Plan,
-    pieces: Pieces,
+    pub(crate) pieces: Pieces,
 }
 
 impl SeparablePlan {
@@ -245,35 +244,45 @@ impl SeparablePlan {
     ///
     /// # Errors
     /// As of [`PackedWeights::from_slice`].
-    pub fn depthwise_weights<'a>(&self, blob: &'a [Element]) -> Result<PackedWeights<'a>, Error> {
-        let weights = PackedWeights::from_slice(&self.depthwise, blob);
-        weights.map_err(|error| error.of(Stage::Depthwise))
+    pub const fn depthwise_weights<'a>(
+        &self,
+        blob: &'a [Element],
+    ) -> Result<PackedWeights<'a>, Error> {
+        match PackedWeights::from_slice(&self.depthwise, blob) {
+            Ok(weights) => Ok(weights),
+            Err(error) => Err(error.of(Stage::Depthwise)),
+        }
     }
 
     /// A blob of the pointwise layer: as [`PackedWeights::from_slice`].
     ///
     /// # Errors
     /// As of [`PackedWeights::from_slice`].
-    pub fn pointwise_weights<'a>(&self, blob: &'a [Element]) -> Result<PackedWeights<'a>, Error> {
-        let weights = PackedWeights::from_slice(&self.pointwise, blob);
-        weights.map_err(|error| error.of(Stage::Pointwise))
+    pub const fn pointwise_weights<'a>(
+        &self,
+        blob: &'a [Element],
+    ) -> Result<PackedWeights<'a>, Error> {
+        match PackedWeights::from_slice(&self.pointwise, blob) {
+            Ok(weights) => Ok(weights),
+            Err(error) => Err(error.of(Stage::Pointwise)),
+        }
     }
 
     /// The depthwise layer as what the pointwise one computes its inputs by.
+    #[inline(always)]
     pub(crate) fn before<'a>(
         &'a self,
         weights: &'a [Element],
-        bias: Option<&'a [Element]>,
-        activation: Activation,
-        pass: Option<(Activate, Parameter)>,
+        epilogue: &Epilogue<'a>,
     ) -> Before<'a> {
+        let Epilogue { bias, function, .. } = epilogue;
         Before {
             layer: &self.depthwise.layer,
             pieces: &self.pieces,
             weights,
             bias: bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
-            activation,
-            pass,
+            activation: function.fused(),
+            pass: epilogue.pass_with_parameter(),
         }
     }
 }

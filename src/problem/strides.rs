@@ -62,7 +62,7 @@ impl Strides {
     /// Those of a tensor without gaps, such as one of which another is a slice.
     ///
     /// ```
-    /// use tapwise::{Conv2d, Layout, Strides};
+    /// use tapwise::{Conv2d, Epilogue, Layout, Strides};
     /// // The output is channels 8 to 24 of a tensor of 40.
     /// let whole = Strides::dense(Layout::Nhwc, 40, [6, 6])?;
     /// let plan = Conv2d::new(3, 16, [1, 1]).plan(Layout::Nhwc, 1, [6, 6])?.with_output_strides(whole)?;
@@ -71,7 +71,7 @@ impl Strides {
     /// # let (x, w) = (vec![1.0; plan.input_len()], vec![1.0; plan.weights_len()]);
     /// # let mut packed = vec![0.0; plan.packed_len()];
     /// # let weights = plan.pack(&w, &mut packed)?;
-    /// plan.run(&x, weights, Default::default(), &mut vec![0.0; plan.scratch_len()], y)?;
+    /// plan.run(&x, weights, Epilogue::new(), &mut vec![0.0; plan.scratch_len()], y)?;
     /// assert_eq!(tensor[7..9], [0.0, 3.0]);
     /// # Ok::<(), tapwise::Error>(())
     /// ```

@@ -2,12 +2,13 @@
 
 use super::weights::Weights;
 use crate::compute::direct;
-use crate::compute::layer::{Extra, Layer};
+use crate::compute::layer::Extra;
 use crate::compute::operands::Operands;
 use crate::element::Element;
 use crate::epilogue::{Epilogue, Residual};
 use crate::error::{Error, Field};
 use crate::isa::Isa;
+use crate::kernel::activate::{Activate, Parameter};
 use crate::kernel::part::Part;
 use crate::panels;
 use crate::plan::Plan;
@@ -20,6 +21,8 @@ pub(crate) struct Task<'a> {
     operands: Operands<'a>,
     /// A residual with strides of its own, which parts copy to the output; or null.
     residual_apart: *const Element,
+    /// What is applied to the outputs of a part when they are written.
+    pass: Option<(Activate, Parameter)>,
 }
 
 impl<'a> Task<'a> {
@@ -46,6 +49,7 @@ impl<'a> Task<'a> {
     /// # Safety
     /// [`Task::check`] has accepted the call with these slices, `output` being the first element of
     /// the one whose length it saw, and nobody else accesses that while parts are computed.
+    #[inline(always)]
     pub unsafe fn new(
         plan: &'a Plan,
         input: &'a [Element],
@@ -69,14 +73,17 @@ impl<'a> Task<'a> {
             bias: epilogue.bias.map_or(core::ptr::null(), <[Element]>::as_ptr),
             residual,
             activation: epilogue.function.fused(),
-            pass: epilogue.pass.map(|pass| (pass, epilogue.function.parameter())),
             output,
         };
-        Task { plan, operands, residual_apart }
+        Task { plan, operands, residual_apart, pass: epilogue.pass_with_parameter() }
     }
 
     pub fn plan(&self) -> &'a Plan {
         self.plan
+    }
+
+    pub fn operands(&self) -> &Operands<'a> {
+        &self.operands
     }
 
     /// The path on which parts are computed.
@@ -85,6 +92,7 @@ impl<'a> Task<'a> {
     }
 
     /// All of the output.
+    #[inline(always)]
     pub fn whole(&self) -> Part {
         let geometry = &self.plan.layer.problem.geometry;
         Part { pixels: 0..geometry.pixels(), panels: 0..panels::count(geometry) }
@@ -101,35 +109,69 @@ impl<'a> Task<'a> {
         part: Part,
         scratch: &mut [Element],
     ) -> Result<(), Error> {
-        let plan = self.plan;
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if self.begin(&part, scratch)? {
+                self.compute(extra, &part, scratch);
+                self.end(&part, self.pass);
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes before a part is computed; whether there is anything to compute.
+    ///
+    /// # Safety
+    /// As of [`Task::run_part`].
+    #[inline(always)]
+    pub unsafe fn begin(&self, part: &Part, scratch: &[Element]) -> Result<bool, Error> {
+        let Task { plan, operands, residual_apart, .. } = self;
         Error::check_len(Field::Scratch, plan.scratch_len(), scratch.len())?;
         if part.pixels.is_empty() {
-            return Ok(()); // there are no images
+            return Ok(false); // there are no images
         }
-        let operands = &self.operands;
         if let Some(apart) = &plan.residual_apart
-            && !self.residual_apart.is_null()
+            && !residual_apart.is_null()
         {
-            let Layer { problem, .. } = &plan.layer;
+            let problem = &plan.layer.problem;
             // SAFETY: the residual has as many elements as its strides reach, the output as its own
             // do; the part is the caller's.
             unsafe {
-                (apart.copy)(problem, &apart.strides, self.residual_apart, operands.output, &part);
+                (apart.copy)(problem, &apart.strides, *residual_apart, operands.output, part);
             }
         }
+        Ok(true)
+    }
+
+    /// # Safety
+    /// As of [`Task::run_part`], behind [`Task::begin`].
+    #[inline(always)]
+    pub unsafe fn compute(&self, extra: &Extra, part: &Part, scratch: &mut [Element]) {
+        let layer = &self.plan.layer;
         // SAFETY: `Task::check` checked slices, weights and bounds against the plan, whose `isa` is
-        // available; scratch memory was checked above; the part is the caller's.
+        // available; `begin` checked scratch memory; the part is the caller's.
         unsafe {
-            match plan.layer.compute {
-                None => direct::compute(&plan.layer, operands, &part, scratch),
-                Some(compute) => compute(&plan.layer, operands, extra, &part, scratch),
+            match layer.compute {
+                None => direct::compute(layer, &self.operands, part, scratch),
+                Some(compute) => {
+                    // A copy: the other way needs none of them in memory.
+                    let operands = self.operands;
+                    compute(layer, &operands, extra, part, scratch);
+                }
             }
         }
-        if let Some((pass, parameter)) = operands.pass {
-            let problem = &plan.layer.problem;
-            // SAFETY: as above; the part is written, and `Task::check` has counted the parameters.
-            unsafe { pass(problem, operands.isa, parameter, operands.output, &part) };
+    }
+
+    /// What comes behind: the pass of the epilogue.
+    ///
+    /// # Safety
+    /// As of [`Task::run_part`]; the part is written.
+    #[inline(always)]
+    pub unsafe fn end(&self, part: &Part, pass: Option<(Activate, Parameter)>) {
+        if let Some((pass, parameter)) = pass {
+            let Operands { isa, output, .. } = self.operands;
+            // SAFETY: as the caller vouches; `Task::check` has counted the parameters.
+            unsafe { pass(&self.plan.layer.problem, isa, parameter, output, part) };
         }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Expected, Field, Found};
 use crate::panels::{HEADER, PackedFormat};
 use crate::plan::Plan;
 use crate::problem::Problem;
+use crate::problem::arithmetic::tri;
 use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::weights::WeightStrides;
 
@@ -97,11 +98,12 @@ impl<'a> PackedWeights<'a> {
     /// A slice shorter than the plan's [`packed_len`](Plan::packed_len); one that does not begin as
     /// a blob does, or has another format version or [`CHANNEL_BLOCK`](crate::CHANNEL_BLOCK); a layer
     /// with other channels, kernel or groups.
-    pub fn from_slice(plan: &Plan, blob: &'a [f32]) -> Result<Self, Error> {
+    pub const fn from_slice(plan: &Plan, blob: &'a [f32]) -> Result<Self, Error> {
         let format = plan.format;
-        format.check_header(blob)?;
-        Error::check_len(Field::Packed, format.len, blob.len())?;
-        Ok(PackedWeights { blob: &blob[..format.len], format })
+        tri!(format.check_header(blob));
+        tri!(Error::check_len(Field::Packed, format.len, blob.len()));
+        let (blob, _) = blob.split_at(format.len);
+        Ok(PackedWeights { blob, format })
     }
 
     /// [`PackedWeights::from_slice`] on bytes: words in the byte order of this machine. A blob
@@ -148,6 +150,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Whether they are of the plan's layer, and in the form that it takes.
+    #[inline(always)]
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), Error> {
         let field = Field::WeightForm;
         match self {

@@ -32,9 +32,10 @@ pub fn ticks_since(begin: u32) -> u32 {
 const PAINTED: usize = 16 << 10;
 const PAINT: u32 = 0x7A9_5EED;
 
-/// Calls `f` and tells how many bytes of stack it used: those that have lost their paint.
+/// Calls `f` and tells how many bytes of stack it used, those that have lost their paint, and what it
+/// returned.
 #[inline(never)]
-pub fn stack_of(f: impl FnOnce()) -> usize {
+pub fn stack_of<R>(f: impl FnOnce() -> R) -> (usize, R) {
     let top: usize;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, sp", out(reg) top, options(nomem, nostack)) };
@@ -44,18 +45,18 @@ pub fn stack_of(f: impl FnOnce()) -> usize {
         // SAFETY: below the stack pointer, in the memory that is left for the stack.
         unsafe { bottom.add(word).write_volatile(PAINT) };
     }
-    call(f);
+    let outcome = call(f);
     let mut clean = 0;
     // SAFETY: as above.
     while clean < words && unsafe { bottom.add(clean).read_volatile() } == PAINT {
         clean += 1;
     }
-    PAINTED - clean * size_of::<u32>()
+    (PAINTED - clean * size_of::<u32>(), outcome)
 }
 
 #[inline(never)]
-fn call(f: impl FnOnce()) {
-    f();
+fn call<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 pub fn print(text: &str) {

@@ -59,7 +59,7 @@ fn checksum_on(isa: Isa, channels_last: bool) -> Result<u64, Error> {
     let mut packed = [0.0; PACKED_LEN];
     network::pack(&mut packed)?;
     let plans = if channels_last { NHWC } else { NCHW };
-    let network = Network::new(plans, &packed).with_isa(isa)?;
+    let network = Network::new(plans, &packed)?.with_isa(isa)?;
     let mut memory = Memory::new();
     let mut hash = 0xcbf2_9ce4_8422_2325;
     for image in IMAGES.as_chunks().0 {
