@@ -58,16 +58,20 @@ impl Schedule {
         }
     }
 
-    /// Between panels first, which share no input. Then between rows, of which the lowest have to be
-    /// many beside those that two parts copy, or in a row that is long.
+    /// Between panels first, which share no input. Then between rows, of which a part has so many that all
+    /// parts together copy a tenth more than the whole at most, or in a row that is long.
     pub fn cut(&self, problem: &Problem, whole: &Part, wanted: Wanted) -> Cut {
         const PIXELS: usize = 128;
-        let width = problem.geometry.output[2];
-        let shared = |axis| steps_apart(&problem.geometry, axis).saturating_mul(3);
+        let geometry = &problem.geometry;
+        let [_, height, width] = geometry.output;
         let pixels = if whole.pixels.end == width {
-            shared(2).max(PIXELS).min(width)
+            steps_apart(geometry, 2).saturating_mul(3).max(PIXELS).min(width)
         } else {
-            shared(1).max(div_ceil(PIXELS, width)).saturating_mul(width)
+            // (rows + shared) / rows <= 1.1 * (height + shared) / height
+            let shared = steps_apart(geometry, 1);
+            let least = shared.saturating_mul(height).saturating_mul(10);
+            let rows = div_ceil(least, height.saturating_add(shared.saturating_mul(11)));
+            rows.max(div_ceil(PIXELS, width)).saturating_mul(width)
         };
         Cut::panels_first(whole, wanted, 1, pixels)
     }
