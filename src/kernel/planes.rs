@@ -77,6 +77,7 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
     let to = call.outputs().strides();
     let image = first.wrapping_add(piece.pixel.image * strides.batch);
     let offset = piece.pixel.output_offset(to);
+    let loops = Loops::of::<S>(piece);
     let mut copied = None;
     for panel in call.part().panels.clone() {
         let (first, count) = panels::channels(geometry, panel);
@@ -92,13 +93,36 @@ fn channels<S: Simd>(simd: S, piece: &Piece) {
             let weights = ChannelWeights::of(call, panel, lane, channel);
             let offset = offset + channel * to.channel;
             let chains = Chains { piece, channel, weights, offset };
-            match (geometry.in_per_group, call.is_packed()) {
-                _ if chains.roll::<S>() => simd.enter(RollingRows(&chains)),
-                _ if chains.share_rows::<S>() => simd.enter(SeveralRows(&chains)),
-                (1, true) => simd.enter(OneChannel(&chains)),
-                (1, false) => simd.enter(OneUnpacked(&chains)),
-                _ => simd.enter(Channels(&chains)),
+            match loops {
+                Loops::Rolling => simd.enter(RollingRows(&chains)),
+                Loops::SeveralRows => simd.enter(SeveralRows(&chains)),
+                Loops::OneChannel => simd.enter(OneChannel(&chains)),
+                Loops::OneUnpacked => simd.enter(OneUnpacked(&chains)),
+                Loops::Channels => simd.enter(Channels(&chains)),
             }
+        }
+    }
+}
+
+/// The loops that compute a piece in a channel.
+#[derive(Clone, Copy)]
+enum Loops {
+    Rolling,
+    SeveralRows,
+    OneChannel,
+    OneUnpacked,
+    Channels,
+}
+
+impl Loops {
+    #[inline(always)]
+    fn of<S: Simd>(piece: &Piece) -> Loops {
+        match (piece.call.geometry().in_per_group, piece.call.is_packed()) {
+            _ if rolling::suits::<S>(piece) => Loops::Rolling,
+            _ if rows::suits::<S>(piece) => Loops::SeveralRows,
+            (1, true) => Loops::OneChannel,
+            (1, false) => Loops::OneUnpacked,
+            _ => Loops::Channels,
         }
     }
 }

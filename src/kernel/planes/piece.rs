@@ -5,6 +5,7 @@ use crate::kernel::call::Call;
 use crate::kernel::walk::Pixel;
 use crate::problem::arithmetic::divide;
 use crate::problem::geometry::Geometry;
+use crate::simd::Simd;
 
 /// A band, or a part of a row.
 pub(super) struct Piece<'a> {
@@ -15,6 +16,17 @@ pub(super) struct Piece<'a> {
     pub pixel: Pixel,
     pub rows: usize,
     pub columns: usize,
+}
+
+impl Piece<'_> {
+    /// Whether windows of neighbouring rows of outputs see the same rows of the copy, as they lie, so that
+    /// they can share what is loaded of it.
+    #[inline(always)]
+    pub fn rows_overlap<S: Simd>(&self) -> bool {
+        let Geometry { in_per_group, stride, dilation, window, .. } = *self.call.geometry();
+        let adjoin = stride[1] == 1 && dilation[1] == 1 && stride[2] == 1;
+        S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && window[2] >= 3
+    }
 }
 
 /// From a tap to the next in the copy of a band.

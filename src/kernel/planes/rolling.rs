@@ -14,10 +14,24 @@
 
 use super::chains::Chains;
 use super::piece::Piece;
-use super::rows::RowsOfOutputs;
+use super::rows::{RowsOfOutputs, Window};
 use super::tiling::most_rolling;
-use crate::problem::geometry::Geometry;
 use crate::simd::{Body, Simd};
+
+/// Whether the window is such a one, and there are enough rows, and columns: a single vector of three
+/// rows of sums waits for itself (7x7 pixels 0.8 to 0.9 of the speed of tiles of rows below each other,
+/// 28x28 1.1 to 1.4; 5x5 windows 1.2 to 1.7).
+#[inline(always)]
+pub(super) fn suits<S: Simd>(piece: &Piece) -> bool {
+    let [depth, height, _] = piece.call.geometry().window;
+    let suits = match height {
+        3 => piece.columns > S::LANES,
+        5 => true,
+        7 => const { most_rolling(S::FACTS, 7) >= 2 },
+        _ => false,
+    };
+    suits && depth == 1 && piece.rows > height && piece.rows_overlap::<S>()
+}
 
 /// All outputs of a piece.
 pub(super) struct RollingRows<'a>(pub &'a Chains<'a>);
@@ -34,25 +48,6 @@ impl Body for RollingRows<'_> {
 }
 
 impl Chains<'_> {
-    /// Whether the window is such a one, and there are enough rows, and columns: a single vector of three
-    /// rows of sums waits for itself (7x7 pixels 0.8 to 0.9 of the speed of tiles of rows below each other,
-    /// 28x28 1.1 to 1.4; 5x5 windows 1.2 to 1.7).
-    #[inline(always)]
-    pub fn roll<S: Simd>(&self) -> bool {
-        let Piece { call, rows, columns, .. } = *self.piece;
-        let Geometry { in_per_group, stride, dilation, window, .. } = *call.geometry();
-        let [depth, height, width] = window;
-        let plane = depth == 1 && width >= 3 && in_per_group == 1;
-        let adjoin = stride[1] == 1 && dilation[1] == 1 && stride[2] == 1;
-        let suits = match height {
-            3 => columns > S::LANES,
-            5 => true,
-            7 => const { most_rolling(S::FACTS, 7) >= 2 },
-            _ => false,
-        };
-        S::FACTS.fuses && S::LANES > 1 && plane && adjoin && suits && rows > height
-    }
-
     /// From the last column to the first: what reaches over the end of a row is still to be written.
     #[inline(always)]
     fn rolling<S: Simd, const HEIGHT: usize>(&self, simd: S) {
@@ -85,12 +80,13 @@ impl<const HEIGHT: usize, const VECTORS: usize> Body for Rolling<'_, HEIGHT, VEC
             return debug_assert!(false, "as many vectors as registers hold");
         }
         let Piece { call, band, rows, .. } = *self.chains.piece;
-        let bias = self.chains.bias(simd);
+        let (bias, window) = (self.chains.bias(simd), Window::of(self.chains));
         let mut rolling = RowsOfSums::<S, HEIGHT, VECTORS> {
             simd,
             bias,
             sums: [[bias; VECTORS]; HEIGHT],
-            window: Window::of(self.chains),
+            window,
+            w: self.chains.weights.first.wrapping_add(window.to_row.wrapping_mul(HEIGHT - 1)),
             x: call.scratch().cast_const().wrapping_add(self.column),
             row_len: band.row_len,
             outputs: RowsOfOutputs::of(self.chains, 0, self.column),
@@ -132,6 +128,8 @@ struct RowsOfSums<'a, S: Simd, const HEIGHT: usize, const VECTORS: usize> {
     /// The uppermost meets the last row of its window.
     sums: [[S::V; VECTORS]; HEIGHT],
     window: Window,
+    /// The last row of weights.
+    w: *const f32,
     x: *const f32,
     row_len: usize,
     outputs: RowsOfOutputs<'a>,
@@ -147,7 +145,12 @@ impl<S: Simd, const HEIGHT: usize, const VECTORS: usize> RowsOfSums<'_, S, HEIGH
     unsafe fn next<const FROM: usize, const TO: usize>(&mut self) {
         // SAFETY: as the caller vouches.
         unsafe {
-            self.taps::<FROM, TO>();
+            self.window.add_row::<S, HEIGHT, VECTORS, FROM, TO>(
+                self.simd,
+                self.w.wrapping_sub(self.window.to_row.wrapping_mul(FROM)),
+                self.x,
+                &mut self.sums,
+            );
             if FROM == 0 {
                 self.outputs.store(self.simd, &self.sums[0]);
             }
@@ -159,59 +162,5 @@ impl<S: Simd, const HEIGHT: usize, const VECTORS: usize> RowsOfSums<'_, S, HEIGH
         }
         self.sums[HEIGHT - 1] = [self.bias; VECTORS];
         self.x = self.x.wrapping_add(self.row_len);
-    }
-
-    /// # Safety
-    /// The copy has the vectors of this row for every column of the window.
-    #[inline(always)]
-    unsafe fn taps<const FROM: usize, const TO: usize>(&mut self) {
-        let simd = self.simd;
-        let Window { weights, to_row, to_tap, width, dilation } = self.window;
-        let mut w = weights.wrapping_add(to_row.wrapping_mul(HEIGHT - 1 - FROM));
-        let mut x = self.x;
-        for _ in 0..width {
-            // SAFETY: the weights hold these taps; the copy is the caller's.
-            unsafe {
-                let mut vectors = [simd.splat(0.0); VECTORS];
-                let mut vector = 0;
-                while vector < VECTORS {
-                    vectors[vector] = simd.load(x.wrapping_add(vector * S::LANES));
-                    vector += 1;
-                }
-                let mut row = FROM;
-                while row < TO {
-                    let weight = simd.splat(*w.wrapping_sub(to_row.wrapping_mul(row - FROM)));
-                    let sums = &mut self.sums[row];
-                    let mut vector = 0;
-                    while vector < VECTORS {
-                        sums[vector] = simd.fma(vectors[vector], weight, sums[vector]);
-                        vector += 1;
-                    }
-                    row += 1;
-                }
-            }
-            w = w.wrapping_add(to_tap);
-            x = x.wrapping_add(dilation);
-        }
-    }
-}
-
-/// The taps of a window. Its fields are copies, which stay in registers.
-#[derive(Clone, Copy)]
-struct Window {
-    weights: *const f32,
-    to_row: usize,
-    to_tap: usize,
-    width: usize,
-    dilation: usize,
-}
-
-impl Window {
-    #[inline(always)]
-    fn of(chains: &Chains) -> Window {
-        let Geometry { window, dilation, .. } = *chains.piece.call.geometry();
-        let [_, to_row, to_tap] = chains.weights.to_tap;
-        let weights = chains.weights.first;
-        Window { weights, to_row, to_tap, width: window[2], dilation: dilation[2] }
     }
 }

@@ -19,6 +19,14 @@ use crate::problem::geometry::Geometry;
 use crate::problem::strides::Strides;
 use crate::simd::{Body, Simd};
 
+/// Whether windows are so high, and rows so many, that what is gained by sharing is more than what is
+/// lost where the first and the last rows of the copy are seen by few rows of a tile: 7x7 gains a fifth
+/// to a half, 5x5 loses a tenth.
+#[inline(always)]
+pub(super) fn suits<S: Simd>(piece: &Piece) -> bool {
+    piece.call.geometry().window[1] >= 7 && piece.rows >= 8 && piece.rows_overlap::<S>()
+}
+
 /// All outputs of a piece.
 pub(super) struct SeveralRows<'a>(pub &'a Chains<'a>);
 
@@ -30,18 +38,6 @@ impl Body for SeveralRows<'_> {
 }
 
 impl Chains<'_> {
-    /// Whether rows of outputs see the same rows of the copy, and so many that what is gained by sharing
-    /// them is more than what is lost where the first and the last ones of a tile are seen by few of its
-    /// rows: 7x7 gains a fifth to a half, 5x5 loses a tenth.
-    #[inline(always)]
-    pub fn share_rows<S: Simd>(&self) -> bool {
-        let Piece { call, rows, .. } = *self.piece;
-        let Geometry { in_per_group, stride, dilation, window, .. } = *call.geometry();
-        let adjoin = stride[1] == 1 && dilation[1] == 1 && stride[2] == 1;
-        let many = window[1] >= 7 && window[2] >= 3 && rows >= 8;
-        S::FACTS.fuses && S::LANES > 1 && in_per_group == 1 && adjoin && many
-    }
-
     /// From the last column to the first, and downwards: what reaches over the end of a row is still to be
     /// written.
     #[inline(always)]
@@ -192,7 +188,7 @@ impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
         let Piece { call, band, steps, .. } = *chains.piece;
         let mut sums = [[chains.bias(simd); VECTORS]; ROWS];
         let [depth, height, _] = call.geometry().window;
-        let [to_plane, to_row, _] = chains.weights.to_tap;
+        let window = Window::of(chains);
         let mut w_plane = chains.weights.first;
         let mut plane = call.scratch().cast_const().wrapping_add(at);
         for _ in 0..depth {
@@ -204,49 +200,78 @@ impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
                 // holds what they see.
                 unsafe {
                     match (from, to) {
-                        (0, to) if to == ROWS => self.taps::<S, 0, ROWS>(simd, w, x, &mut sums),
-                        (0, 1) => self.taps::<S, 0, 1>(simd, w, x, &mut sums),
-                        (0, 2) => self.taps::<S, 0, 2>(simd, w, x, &mut sums),
-                        (0, 3) => self.taps::<S, 0, 3>(simd, w, x, &mut sums),
-                        (1, _) => self.taps::<S, 1, ROWS>(simd, w, x, &mut sums),
-                        (2, _) => self.taps::<S, 2, ROWS>(simd, w, x, &mut sums),
-                        _ => self.taps::<S, 3, ROWS>(simd, w, x, &mut sums),
+                        (0, to) if to == ROWS => {
+                            window.add_row::<S, ROWS, VECTORS, 0, ROWS>(simd, w, x, &mut sums)
+                        }
+                        (0, 1) => window.add_row::<S, ROWS, VECTORS, 0, 1>(simd, w, x, &mut sums),
+                        (0, 2) => window.add_row::<S, ROWS, VECTORS, 0, 2>(simd, w, x, &mut sums),
+                        (0, 3) => window.add_row::<S, ROWS, VECTORS, 0, 3>(simd, w, x, &mut sums),
+                        (1, _) => {
+                            window.add_row::<S, ROWS, VECTORS, 1, ROWS>(simd, w, x, &mut sums)
+                        }
+                        (2, _) => {
+                            window.add_row::<S, ROWS, VECTORS, 2, ROWS>(simd, w, x, &mut sums)
+                        }
+                        _ => window.add_row::<S, ROWS, VECTORS, 3, ROWS>(simd, w, x, &mut sums),
                     }
                 }
                 if row < height - 1 {
-                    w = w.wrapping_add(to_row);
+                    w = w.wrapping_add(window.to_row);
                 }
                 x = x.wrapping_add(band.row_len);
             }
-            w_plane = w_plane.wrapping_add(to_plane);
+            w_plane = w_plane.wrapping_add(chains.weights.to_tap[0]);
             plane = plane.wrapping_add(steps.plane);
         }
         sums
     }
+}
 
-    /// Adds a row of the copy to the sums of the rows of the tile from `FROM` to `TO`, for the first of
-    /// which `w` is the row of weights; those of the next lie before it.
+/// A row of a window. Its fields are copies, which stay in registers.
+#[derive(Clone, Copy)]
+pub(super) struct Window {
+    /// From a weight to the same of the next row, and to the next of the row.
+    pub to_row: usize,
+    to_tap: usize,
+    width: usize,
+    dilation: usize,
+}
+
+impl Window {
+    #[inline(always)]
+    pub fn of(chains: &Chains) -> Window {
+        let Geometry { window, dilation, .. } = *chains.piece.call.geometry();
+        let [_, to_row, to_tap] = chains.weights.to_tap;
+        Window { to_row, to_tap, width: window[2], dilation: dilation[2] }
+    }
+
+    /// Adds a row of the copy, from `x` on, to the sums of the rows of outputs from `FROM` to `TO`, for the
+    /// first of which `w` is the row of weights; those of the next lie before it.
     ///
     /// # Safety
-    /// The weights and the vectors can be read.
+    /// The weights can be read, and the vectors for every column of the window.
     #[inline(always)]
-    unsafe fn taps<S: Simd, const FROM: usize, const TO: usize>(
+    pub unsafe fn add_row<
+        S: Simd,
+        const ROWS: usize,
+        const VECTORS: usize,
+        const FROM: usize,
+        const TO: usize,
+    >(
         &self,
         simd: S,
         mut w: *const f32,
-        x: *const f32,
+        mut x: *const f32,
         sums: &mut [[S::V; VECTORS]; ROWS],
     ) {
-        let Geometry { window, dilation, .. } = *self.0.chains.piece.call.geometry();
-        let [_, to_row, to_tap] = self.0.chains.weights.to_tap;
-        let mut column = x;
-        for _ in 0..window[2] {
+        let Window { to_row, to_tap, width, dilation } = *self;
+        for _ in 0..width {
             // SAFETY: as the caller vouches.
             unsafe {
-                let mut x = [simd.splat(0.0); VECTORS];
+                let mut vectors = [simd.splat(0.0); VECTORS];
                 let mut vector = 0;
                 while vector < VECTORS {
-                    x[vector] = simd.load(column.wrapping_add(vector * S::LANES));
+                    vectors[vector] = simd.load(x.wrapping_add(vector * S::LANES));
                     vector += 1;
                 }
                 let mut row = FROM;
@@ -255,14 +280,14 @@ impl<const ROWS: usize, const VECTORS: usize> SharedRows<'_, ROWS, VECTORS> {
                     let weight = simd.splat(*w.wrapping_sub(before));
                     let mut vector = 0;
                     while vector < VECTORS {
-                        sums[row][vector] = simd.fma(x[vector], weight, sums[row][vector]);
+                        sums[row][vector] = simd.fma(vectors[vector], weight, sums[row][vector]);
                         vector += 1;
                     }
                     row += 1;
                 }
             }
             w = w.wrapping_add(to_tap);
-            column = column.wrapping_add(dilation[2]);
+            x = x.wrapping_add(dilation);
         }
     }
 }
