@@ -151,7 +151,7 @@ fn slopes_of_channels() {
                 Residual::Slice => epilogue.residual(&tensors.residual),
                 Residual::Output => epilogue.residual_from_output(),
             };
-            let before = case.before(&tensors.residual);
+            let before = case.ending.before(case.poison, &tensors.residual);
             let mut wanted = before.clone();
             reference::run(&plan, &tensors.x, &tensors.weights, epilogue, &mut wanted).unwrap();
             let mut packed = vec![POISON; plan.packed_len()];

@@ -3,13 +3,12 @@
 
 mod support;
 
+#[path = "support/random.rs"]
+mod cases;
 #[path = "support/deform.rs"]
 mod deformable;
 
 use deformable::{DeformCase, DeformTensors, Moves, deform};
-use proptest::collection::vec;
-use proptest::prelude::{Strategy, any};
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use support::choices::Choices;
@@ -21,25 +20,12 @@ use tapwise::{
 
 /// The most multiply-adds of a layer.
 const MOST_MACS: usize = 50_000;
-/// More than the choices of a case take; the others become data.
-const BYTES: usize = 140;
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
 
 /// Runs `check` on random layers.
 fn random(count: usize, check: impl Fn(DeformCase) -> Result<(), String>) {
-    let mut runner = TestRunner::new(Config {
-        cases: share(count) as u32,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    });
-    let cases = vec(any::<u8>(), BYTES)
-        .prop_map(|bytes| DeformCase::of(&mut Choices::new(&bytes), MOST_MACS));
-    let result = runner.run(&cases, |case| check(case).map_err(TestCaseError::fail));
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    cases::random(count, |choices| DeformCase::of(choices, MOST_MACS), check);
 }
 
 #[test]

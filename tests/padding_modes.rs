@@ -5,14 +5,12 @@
 mod description;
 #[path = "support/padding_modes.rs"]
 mod padded;
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
 use padded::{MODES, PaddedCase, describe};
-use proptest::collection::vec;
-use proptest::prelude::{Strategy, any};
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use std::cell::Cell;
-use support::choices::Choices;
+use random::random_by_all_kernels;
 use support::{POISON, assert_same_bits, paths, share};
 use tapwise::{
     Conv1d, Conv2d, Epilogue, Expected, Field, Found, Layout, PaddingMode, Separable2d, reference,
@@ -21,54 +19,23 @@ use tapwise::{
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
 /// The most multiply-adds of an ordinary layer.
 const MOST_MACS: usize = 12_000;
-/// More than the choices of a case take; the others become data.
-const BYTES: usize = 140;
-
-fn runner(cases: usize) -> TestRunner {
-    TestRunner::new(Config {
-        cases: share(cases) as u32,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    })
-}
 
 /// With input and output at any places, in tiles, by every kernel that can.
 #[test]
 fn random_layers() {
     let paths = paths();
-    let ran = Cell::new([0; 4]);
-    let cases = vec(any::<u8>(), BYTES)
-        .prop_map(|bytes| PaddedCase::of(&mut Choices::new(&bytes), MOST_MACS));
-    let result = runner(4_000).run(&cases, |case| {
-        for (_, kernel, _) in case.plans() {
-            let mut counts = ran.get();
-            counts[kernel as usize] += 1;
-            ran.set(counts);
-        }
-        case.check(&paths).map_err(TestCaseError::fail)
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-    assert!(ran.get().iter().all(|count| *count > share(4_000) / 8), "{ran:?}");
+    random_by_all_kernels(
+        4_000,
+        |choices| PaddedCase::of(choices, MOST_MACS),
+        |case| case.plans().into_iter().map(|(_, kernel, _)| kernel).collect(),
+        |case| case.check(&paths),
+    );
 }
 
 /// Whatever is asked for, there is a plan or an error.
 #[test]
 fn absurd_descriptions() {
-    let runs = Cell::new(0);
-    for tame in [false, true] {
-        let result = runner(20_000).run(&vec(any::<u8>(), 220), |bytes| {
-            let description = describe(&mut Choices::new(&bytes), tame);
-            runs.set(runs.get() + description.check());
-            Ok(())
-        });
-        if let Err(error) = result {
-            panic!("{error}");
-        }
-    }
-    assert!(runs.get() > share(2_000), "{}", runs.get());
+    random::absurd_descriptions(220, |choices, tame| describe(choices, tame).check());
 }
 
 #[test]

@@ -3,13 +3,12 @@
 
 #[path = "support/description.rs"]
 mod description;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/separable.rs"]
 mod separated;
 mod support;
 
-use proptest::collection::vec;
-use proptest::prelude::{Strategy, any};
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use separated::{SeparableCase, plan};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -20,17 +19,6 @@ use tapwise::Epilogue;
 
 /// The most multiply-adds of a layer.
 const MOST_MACS: usize = 60_000;
-/// More than the choices of a case take; the others become data.
-const BYTES: usize = 140;
-
-fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    })
-}
 
 #[test]
 fn one_pass_equals_two_layers() {
@@ -38,9 +26,8 @@ fn one_pass_equals_two_layers() {
     let count = share(6_000) as u32;
     // How many of the layouts have several pieces, or pieces of a row, the last of which is shorter.
     let (several, of_row, uneven) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let cases = vec(any::<u8>(), BYTES)
-        .prop_map(|bytes| SeparableCase::of(&mut Choices::new(&bytes), MOST_MACS));
-    let result = runner(count).run(&cases, |case| {
+    let of = |choices: &mut Choices| SeparableCase::of(choices, MOST_MACS);
+    random::random(6_000, of, |case| {
         for layout in LAYOUTS {
             let plan = case.plan(layout);
             let [_, height, width] = plan.output_size();
@@ -50,11 +37,8 @@ fn one_pass_equals_two_layers() {
             let row = if piece < width { width } else { pixels };
             uneven.set(uneven.get() + u32::from(row % piece > 0));
         }
-        case.check(&paths).map_err(TestCaseError::fail)
+        case.check(&paths)
     });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
     let counts = [several, of_row, uneven].map(Cell::into_inner);
     eprintln!("{count} layers in both layouts; several pieces, of a row, uneven: {counts:?}");
     assert!(counts.into_iter().all(|kind| kind > count / 10), "{counts:?}");
@@ -63,18 +47,7 @@ fn one_pass_equals_two_layers() {
 /// Whatever is asked for, there is a plan or an error.
 #[test]
 fn absurd_descriptions() {
-    let runs = Cell::new(0);
-    for tame in [false, true] {
-        let result = runner(share(20_000) as u32).run(&vec(any::<u8>(), 240), |bytes| {
-            let more = separated::describe(&mut Choices::new(&bytes), tame);
-            runs.set(runs.get() + more);
-            Ok(())
-        });
-        if let Err(error) = result {
-            panic!("{error}");
-        }
-    }
-    assert!(runs.get() > share(2_000), "{}", runs.get());
+    random::absurd_descriptions(240, separated::describe);
 }
 
 /// Layers as large as MobileNet's, for the caches that a plan assumes: of several pieces, too.

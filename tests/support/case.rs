@@ -3,7 +3,7 @@
 use super::choices::Choices;
 use super::layers::{self, Placing, caches, extents, places, with_gaps};
 use super::values::Values;
-use super::{Ending, Layer, Residual, hash};
+use super::{Ending, Layer, hash};
 use tapwise::{Isa, Kernel, Layout, Plan, Weights, reference};
 
 /// What memory holds before a call: one is a NaN, so that it spreads if it is ever read.
@@ -81,10 +81,10 @@ impl Case {
         let output = places(output, plan.output_strides());
         let residual = self.values.tensor(output.len(), 4);
         Tensors {
-            x: self.scatter(&self.values.tensor(input.len(), 1), &input, plan.input_len()),
+            x: scatter(&self.values.tensor(input.len(), 1), &input, self.poison, plan.input_len()),
             weights: self.values.finite(plan.weights_len(), 2),
             bias: self.values.tensor(layer.out_channels, 3),
-            residual: self.scatter(&residual, &output, plan.output_len()),
+            residual: scatter(&residual, &output, self.poison, plan.output_len()),
             input,
             output,
         }
@@ -100,20 +100,15 @@ impl Case {
         let residual = gather(&tensors.residual, &tensors.output);
         let epilogue = self.ending.epilogue(&tensors.bias, &residual);
         let plan = self.layer.plan(Layout::Nchw).unwrap();
-        let mut y = self.before(&residual);
+        let mut y = self.ending.before(self.poison, &residual);
         reference::run(&plan, &x, &tensors.weights, epilogue, &mut y).unwrap();
         y
     }
 
     /// A plan of each kernel that can run the layer, in both layouts.
     pub fn plans(&self) -> Vec<(Layout, Kernel, Plan)> {
-        let mut plans = Vec::new();
-        for layout in LAYOUTS {
-            let plan = self.plan(layout);
-            let of = |kernel: Kernel| Some((layout, kernel, plan.with_kernel(kernel).ok()?));
-            plans.extend(Kernel::ALL.into_iter().filter_map(of));
-        }
-        plans
+        let plan = |layout| self.plan(layout);
+        of_all_kernels(plan, |plan, kernel| plan.with_kernel(kernel).ok())
     }
 
     /// Whether all kernels that can run the layer, on all paths, in both layouts, give the bits of
@@ -123,8 +118,8 @@ impl Case {
         let expected = self.expected();
         for (layout, kernel, plan) in self.plans() {
             let tensors = self.tensors(&plan);
-            let wanted = self.scatter(&expected, &tensors.output, plan.output_len());
-            let before = self.before(&tensors.residual);
+            let wanted = scatter(&expected, &tensors.output, self.poison, plan.output_len());
+            let before = self.ending.before(self.poison, &tensors.residual);
             let epilogue = self.ending.epilogue(&tensors.bias, &tensors.residual);
             let mut packed = vec![self.poison; plan.packed_len()];
             let packed = plan.pack(&tensors.weights, &mut packed).unwrap();
@@ -154,23 +149,29 @@ impl Case {
     pub fn shuffle<T>(&self, items: &mut [T]) {
         shuffle(items, self.order);
     }
+}
 
-    /// `values`, in PyTorch's order, put at their places; `poison` elsewhere.
-    fn scatter(&self, values: &[f32], places: &[usize], len: usize) -> Vec<f32> {
-        let mut tensor = vec![self.poison; len];
-        for (value, place) in values.iter().zip(places) {
-            tensor[*place] = *value;
-        }
-        tensor
+/// A plan of each kernel that can run the layer, in both layouts.
+pub fn of_all_kernels<P>(
+    plan: impl Fn(Layout) -> P,
+    with_kernel: impl Fn(&P, Kernel) -> Option<P>,
+) -> Vec<(Layout, Kernel, P)> {
+    let mut plans = Vec::new();
+    for layout in LAYOUTS {
+        let plan = plan(layout);
+        let of = |kernel: Kernel| Some((layout, kernel, with_kernel(&plan, kernel)?));
+        plans.extend(Kernel::ALL.into_iter().filter_map(of));
     }
+    plans
+}
 
-    /// What the output holds before a call.
-    pub fn before(&self, residual: &[f32]) -> Vec<f32> {
-        match self.ending.residual {
-            Residual::Output => residual.to_vec(),
-            _ => vec![self.poison; residual.len()],
-        }
+/// A tensor with `values`, in PyTorch's order, at their places; `poison` elsewhere.
+pub fn scatter(values: &[f32], places: &[usize], poison: f32, len: usize) -> Vec<f32> {
+    let mut tensor = vec![poison; len];
+    for (value, place) in values.iter().zip(places) {
+        tensor[*place] = *value;
     }
+    tensor
 }
 
 /// Brings them into the order of that number; 0: as they are.

@@ -4,11 +4,11 @@
 #![allow(dead_code)] // each test uses a part
 
 use crate::description::{self, Description, LARGEST, MOST_ELEMENTS, MOST_MACS, number};
-use crate::support::case::{LAYOUTS, POISONS, equal, shuffle};
+use crate::support::case::{POISONS, equal, of_all_kernels, scatter, shuffle};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending, extents, not_transposed, places, with_gaps};
 use crate::support::values::Values;
-use crate::support::{Ending, Layer, POISON, Residual, assert_same_bits, fill, last_axes, paths};
+use crate::support::{Ending, Layer, POISON, assert_same_bits, fill, last_axes, paths};
 use tapwise::{
     Correlation, CorrelationPlan, Epilogue, Error, Isa, Kernel, Layout, Strides, reference,
 };
@@ -101,13 +101,8 @@ impl CorrelationCase {
 
     /// A plan of each kernel that can run the layer, in both layouts.
     pub fn plans(&self) -> Vec<(Layout, Kernel, CorrelationPlan)> {
-        let mut plans = Vec::new();
-        for layout in LAYOUTS {
-            let plan = self.plan(layout);
-            let of = |kernel: Kernel| Some((layout, kernel, plan.with_kernel(kernel).ok()?));
-            plans.extend(Kernel::ALL.into_iter().filter_map(of));
-        }
-        plans
+        let plan = |layout| self.plan(layout);
+        of_all_kernels(plan, |plan, kernel| plan.with_kernel(kernel).ok())
     }
 
     /// Whether all kernels that can run the layer, on all paths, in both layouts, give the bits of
@@ -123,7 +118,7 @@ impl CorrelationCase {
         }
         let bias = values.tensor(layer.out_channels, 3);
         let residual = values.tensor(dense.output_len(), 4);
-        let mut expected = self.before(&residual);
+        let mut expected = self.ending.before(self.poison, &residual);
         let epilogue = ending.epilogue(&bias, &residual);
         reference::correlation(&dense, &x, &kernels, epilogue, &mut expected).unwrap();
 
@@ -131,29 +126,25 @@ impl CorrelationCase {
         let of_kernels = extents(layer, self.kernels_per_sample(), layer.kernel);
         let of_output = extents(layer, layer.out_channels, layer.output());
         for (layout, kernel, plan) in self.plans() {
-            let scatter = |values: &[f32], extents: [usize; 5], strides: Strides, len: usize| {
-                let mut tensor = vec![*poison; len];
-                let places = places(extents, strides);
-                places.iter().zip(values).for_each(|(place, value)| tensor[*place] = *value);
-                tensor
+            let at = |values: &[f32], extents: [usize; 5], strides: Strides, len: usize| {
+                scatter(values, &places(extents, strides), *poison, len)
             };
             let sizes = plan.sizes();
-            let x = scatter(&x, of_input, sizes.input_strides(), plan.input_len());
-            let kernels = scatter(&kernels, of_kernels, plan.kernel_strides(), plan.kernels_len());
-            let at_output = |values: &[f32]| {
-                scatter(values, of_output, sizes.output_strides(), plan.output_len())
-            };
+            let x = at(&x, of_input, sizes.input_strides(), plan.input_len());
+            let kernels = at(&kernels, of_kernels, plan.kernel_strides(), plan.kernels_len());
+            let at_output =
+                |values: &[f32]| at(values, of_output, sizes.output_strides(), plan.output_len());
             let (wanted, residual) = (at_output(&expected), at_output(&residual));
             let epilogue = ending.epilogue(&bias, &residual);
             for isa in paths {
                 let plan = plan.with_isa(*isa).unwrap();
                 let name = format!("{layout:?} {} {}", kernel.name(), isa.name());
                 let mut scratch = vec![*poison; plan.scratch_len()];
-                let mut y = self.before(&residual);
+                let mut y = self.ending.before(self.poison, &residual);
                 plan.run(&x, &kernels, epilogue, &mut scratch, &mut y).unwrap();
                 equal(&y, &wanted).map_err(|place| format!("{name} at once: {place}"))?;
 
-                let mut y = self.before(&residual);
+                let mut y = self.ending.before(self.poison, &residual);
                 scratch.fill(*poison);
                 let mut job = plan.job(&x, &kernels, epilogue, &mut y).unwrap();
                 let mut tiles: Vec<_> = job.tiles(self.tiles).collect();
@@ -163,14 +154,6 @@ impl CorrelationCase {
             }
         }
         Ok(())
-    }
-
-    /// What the output holds before a call.
-    fn before(&self, residual: &[f32]) -> Vec<f32> {
-        match self.ending.residual {
-            Residual::Output => residual.to_vec(),
-            _ => vec![self.poison; residual.len()],
-        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 #![allow(dead_code)] // each test uses a part
 
-use crate::support::case::{LAYOUTS, POISONS, equal, shuffle};
+use crate::support::case::{LAYOUTS, POISONS, equal, of_all_kernels, shuffle};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending};
 use crate::support::values::Values;
-use crate::support::{Ending, Layer, Residual, hash, to_layout};
+use crate::support::{Ending, Layer, hash, to_layout};
 use tapwise::{DeformConv2d, DeformPlan, Error, Isa, Kernel, Layout, Weights, reference};
 
 /// How far taps are moved.
@@ -180,13 +180,8 @@ impl DeformCase {
 
     /// A plan of each kernel that can run the layer, in both layouts.
     pub fn plans(&self) -> Vec<(Layout, Kernel, DeformPlan)> {
-        let mut plans = Vec::new();
-        for layout in LAYOUTS {
-            let plan = self.plan(layout).unwrap();
-            let of = |kernel: Kernel| Some((layout, kernel, plan.with_kernel(kernel).ok()?));
-            plans.extend(Kernel::ALL.into_iter().filter_map(of));
-        }
-        plans
+        let plan = |layout| self.plan(layout).unwrap();
+        of_all_kernels(plan, |plan, kernel| plan.with_kernel(kernel).ok())
     }
 
     /// Whether all kernels that can run the layer, on all paths, in both layouts, give the bits of
@@ -196,7 +191,7 @@ impl DeformCase {
         let tensors = self.tensors();
         let DeformTensors { x, offsets, mask, weights, bias, residual } = &tensors;
         let epilogue = self.ending.epilogue(bias, residual);
-        let mut expected = self.before(residual);
+        let mut expected = self.ending.before(self.poison, residual);
         let plan = self.plan(Layout::Nchw).unwrap();
         let mask = mask.as_deref();
         reference::deform_conv2d(&plan, x, offsets, mask, weights, epilogue, &mut expected)
@@ -210,7 +205,7 @@ impl DeformCase {
             let DeformTensors { x, offsets, mask, weights, bias, residual } = tensors;
             let mask = mask.as_deref();
             let epilogue = self.ending.epilogue(bias, residual);
-            let before = self.before(residual);
+            let before = self.ending.before(self.poison, residual);
             let mut packed = vec![self.poison; plan.packed_len()];
             let packed = plan.pack(weights, &mut packed).unwrap();
             for isa in paths {
@@ -257,13 +252,5 @@ impl DeformCase {
 
     fn output_in_layout(&self, layout: Layout, y: &[f32]) -> Vec<f32> {
         to_layout(layout, y, self.layer.out_channels, self.layer.pixels_out())
-    }
-
-    /// What the output holds before a call.
-    fn before(&self, residual: &[f32]) -> Vec<f32> {
-        match self.ending.residual {
-            Residual::Output => residual.to_vec(),
-            _ => vec![self.poison; residual.len()],
-        }
     }
 }

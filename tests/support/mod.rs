@@ -193,6 +193,14 @@ impl Ending {
             Residual::Output => epilogue.residual_from_output(),
         }
     }
+
+    /// What the output holds before a call.
+    pub fn before(&self, poison: f32, residual: &[f32]) -> Vec<f32> {
+        match self.residual {
+            Residual::Output => residual.to_vec(),
+            _ => vec![poison; residual.len()],
+        }
+    }
 }
 
 /// The last `D` of three axes.

@@ -5,11 +5,11 @@
 #![allow(dead_code)] // each test uses a part
 
 use crate::description::{Description, Operator};
-use crate::support::case::{LAYOUTS, POISONS, equal, shuffle};
+use crate::support::case::{POISONS, equal, of_all_kernels, scatter, shuffle};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending, extents, not_transposed, places, with_gaps};
 use crate::support::values::Values;
-use crate::support::{Ending, Layer, Residual, last_axes};
+use crate::support::{Ending, Layer, last_axes};
 use tapwise::{Conv, Error, Isa, Kernel, Layout, PaddingMode, Plan, Weights, reference};
 
 pub const MODES: [PaddingMode; 3] =
@@ -154,13 +154,8 @@ impl PaddedCase {
 
     /// A plan of each kernel that can run the layer, in both layouts.
     pub fn plans(&self) -> Vec<(Layout, Kernel, Plan)> {
-        let mut plans = Vec::new();
-        for layout in LAYOUTS {
-            let plan = self.plan(layout);
-            let of = |kernel: Kernel| Some((layout, kernel, plan.with_kernel(kernel).ok()?));
-            plans.extend(Kernel::ALL.into_iter().filter_map(of));
-        }
-        plans
+        let plan = |layout| self.plan(layout);
+        of_all_kernels(plan, |plan, kernel| plan.with_kernel(kernel).ok())
     }
 
     /// Whether the plain loops agree on the input and on one that was padded first, and all kernels
@@ -174,35 +169,30 @@ impl PaddedCase {
         let bias = values.tensor(layer.out_channels, 3);
         let residual = values.tensor(dense.output_len(), 4);
         let epilogue = ending.epilogue(&bias, &residual);
-        let mut expected = self.before(&residual);
+        let mut expected = self.ending.before(self.poison, &residual);
         reference::run(&dense, &x, &weights, epilogue, &mut expected).unwrap();
 
         let (wider, wide) = padded(layer, *mode, &x);
         let unpadded = wider.plan(Layout::Nchw).unwrap();
         assert_eq!(unpadded.output_size(), dense.output_size());
-        let mut on_padded = self.before(&residual);
+        let mut on_padded = self.ending.before(self.poison, &residual);
         reference::run(&unpadded, &wide, &weights, epilogue, &mut on_padded).unwrap();
         equal(&expected, &on_padded).map_err(|place| format!("padded first: {place}"))?;
 
         let input = extents(layer, layer.in_channels, layer.size);
         let output = extents(layer, layer.out_channels, layer.output());
         for (layout, kernel, plan) in self.plans() {
-            let scatter = |values: &[f32], places: &[usize], len: usize| {
-                let mut tensor = vec![*poison; len];
-                places.iter().zip(values).for_each(|(place, value)| tensor[*place] = *value);
-                tensor
-            };
-            let x = scatter(&x, &places(input, plan.input_strides()), plan.input_len());
+            let x = scatter(&x, &places(input, plan.input_strides()), *poison, plan.input_len());
             let of_output = places(output, plan.output_strides());
-            let wanted = scatter(&expected, &of_output, plan.output_len());
-            let residual = scatter(&residual, &of_output, plan.output_len());
+            let wanted = scatter(&expected, &of_output, *poison, plan.output_len());
+            let residual = scatter(&residual, &of_output, *poison, plan.output_len());
             let epilogue = ending.epilogue(&bias, &residual);
             let mut packed = vec![*poison; plan.packed_len()];
             let packed = plan.pack(&weights, &mut packed).unwrap();
             for isa in paths {
                 let plan = plan.with_isa(*isa).unwrap();
                 let name = format!("{layout:?} {} {}", kernel.name(), isa.name());
-                let mut y = self.before(&residual);
+                let mut y = self.ending.before(self.poison, &residual);
                 let mut job = plan.job(&x, packed, epilogue, &mut y).unwrap();
                 let mut scratch = vec![*poison; job.scratch_len()];
                 let mut tiles: Vec<_> = job.tiles(self.tiles).collect();
@@ -210,7 +200,7 @@ impl PaddedCase {
                 tiles.into_iter().for_each(|tile| tile.run(&mut scratch).unwrap());
                 equal(&y, &wanted).map_err(|place| format!("{name} packed: {place}"))?;
 
-                let mut y = self.before(&residual);
+                let mut y = self.ending.before(self.poison, &residual);
                 let plan = plan.unpacked().unwrap();
                 let mut scratch = vec![*poison; plan.scratch_len()];
                 let weights = Weights::Unpacked(&weights);
@@ -219,14 +209,6 @@ impl PaddedCase {
             }
         }
         Ok(())
-    }
-
-    /// What the output holds before a call.
-    fn before(&self, residual: &[f32]) -> Vec<f32> {
-        match self.ending.residual {
-            Residual::Output => residual.to_vec(),
-            _ => vec![self.poison; residual.len()],
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 #![allow(dead_code)] // each test uses a part
 
 use crate::description::{self, Description, LARGEST, MOST_ELEMENTS, MOST_MACS, number};
-use crate::support::case::{LAYOUTS, POISONS, equal};
+use crate::support::case::{LAYOUTS, POISONS, equal, scatter};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending, extents, places, with_gaps};
 use crate::support::values::Values;
@@ -118,20 +118,16 @@ impl SeparableCase {
             let plan = self.plan(layout);
             let input = extents(depthwise, depthwise.in_channels, depthwise.size);
             let output = extents(pointwise, pointwise.out_channels, pointwise.size);
-            let scatter = |values: &[f32], places: &[usize], len: usize| {
-                let mut tensor = vec![*poison; len];
-                places.iter().zip(values).for_each(|(place, value)| tensor[*place] = *value);
-                tensor
-            };
-            let x = scatter(&data.x, &places(input, plan.input_strides()), plan.input_len());
+            let x =
+                scatter(&data.x, &places(input, plan.input_strides()), *poison, plan.input_len());
             let of_output = places(output, plan.output_strides());
-            let wanted = scatter(&expected, &of_output, plan.output_len());
+            let wanted = scatter(&expected, &of_output, *poison, plan.output_len());
             let before = match endings[1].residual {
-                Residual::Output => scatter(&data.residual, &of_output, plan.output_len()),
+                Residual::Output => scatter(&data.residual, &of_output, *poison, plan.output_len()),
                 _ => vec![*poison; plan.output_len()],
             };
             let of_residual = places(output, plan.residual_strides());
-            let residual = scatter(&data.residual, &of_residual, plan.residual_len());
+            let residual = scatter(&data.residual, &of_residual, *poison, plan.residual_len());
             let first = endings[0].epilogue(&data.biases[0], &[]);
             let second = endings[1].epilogue(&data.biases[1], &residual);
             let [mut packed, mut pointwise_packed] =
