@@ -256,6 +256,15 @@ impl Error {
         if found < least { Err(Error::too_small(field, least, found)) } else { Ok(()) }
     }
 
+    /// A path that is to be taken has to be there.
+    pub(crate) fn check_isa(isa: Isa) -> Result<(), Self> {
+        if isa.is_available() {
+            Ok(())
+        } else {
+            Err(Error::new(Field::Isa, Expected::Available, Found::Isa(isa)))
+        }
+    }
+
     /// What the error is about.
     pub const fn field(self) -> Field {
         self.field

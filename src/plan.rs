@@ -187,9 +187,7 @@ impl Plan {
     /// # Errors
     /// A path that the machine lacks or the build leaves out.
     pub fn with_isa(mut self, isa: Isa) -> Result<Plan, Error> {
-        if !isa.is_available() {
-            return Err(Error::new(Field::Isa, Expected::Available, Found::Isa(isa)));
-        }
+        Error::check_isa(isa)?;
         self.isa = Some(isa);
         Ok(self)
     }

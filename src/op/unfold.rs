@@ -1,7 +1,7 @@
 //! Unfolding: each window of an image as a column, so that a convolution is a matrix product.
 
 use super::windows::{Elements, Operation, Units, Window, WindowTiles, Windows};
-use crate::error::{Error, Expected, Field, Found};
+use crate::error::{Error, Field};
 use crate::isa::Isa;
 use crate::kernel::unfold;
 use crate::problem::arithmetic::tri;
@@ -119,9 +119,7 @@ impl UnfoldPlan {
     /// # Errors
     /// A path that the machine lacks or the build leaves out.
     pub fn with_isa(mut self, isa: Isa) -> Result<UnfoldPlan, Error> {
-        if !isa.is_available() {
-            return Err(Error::new(Field::Isa, Expected::Available, Found::Isa(isa)));
-        }
+        Error::check_isa(isa)?;
         self.operation.isa = Some(isa);
         Ok(self)
     }
