@@ -100,6 +100,38 @@ impl<'a> Outputs<'a> {
         }
     }
 
+    /// Finishes and stores a tile in the usual case, from register to memory: channels that adjoin,
+    /// nothing to be added, an activation that clamps. Else it stores nothing and returns `false`.
+    ///
+    /// # Safety
+    /// At each offset, as many channels as `VECTORS` hold belong to the part of the output that is
+    /// computed.
+    #[inline(always)]
+    pub unsafe fn store_whole<S: Simd, const VECTORS: usize, const PIXELS: usize>(
+        &self,
+        simd: S,
+        sums: &[[S::V; VECTORS]; PIXELS],
+        offsets: &[usize; MOST_PIXELS],
+    ) -> bool {
+        let Function::Clamp { lower, upper } = self.function else { return false };
+        if self.strides.channel != 1 || self.have_residual() {
+            return false;
+        }
+        let mut pixel = 0;
+        while pixel < PIXELS {
+            let output = self.output.wrapping_add(offsets[pixel]);
+            let mut vector = 0;
+            while vector < VECTORS {
+                let v = simd.canonical(clamp(simd, sums[pixel][vector], lower, upper));
+                // SAFETY: the caller's elements.
+                unsafe { simd.store(output.wrapping_add(vector * S::LANES), v) };
+                vector += 1;
+            }
+            pixel += 1;
+        }
+        true
+    }
+
     /// Whether something is added to the sums.
     pub fn have_residual(&self) -> bool {
         !self.residual.is_null()
@@ -280,68 +312,124 @@ pub(crate) struct FinishStrip<'a> {
 impl Body for FinishStrip<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mut next = self.pixel;
-        let mut sums = self.sums;
-        let mut left = self.count;
-        while left > 0 {
-            let mut offsets = [0; MOST_LANES];
-            let count = left.min(S::LANES);
-            for offset in &mut offsets[..count] {
-                *offset = next.output_offset(self.outputs.strides) + self.channel_offset;
-                next.next(self.geometry, self.columns);
-            }
-            self.square(simd, sums, &offsets[..count]);
-            sums = sums.wrapping_add(S::LANES * self.sums_width);
-            left -= count;
+        // Few planes at a time, so that the processor sees through which rows they go.
+        let mut channel = 0;
+        while channel < self.channels {
+            self.planes(simd, channel, S::LANES.min(self.channels - channel));
+            channel += S::LANES;
         }
     }
 }
 
 impl FinishStrip<'_> {
-    /// As many pixels as there are lanes, or fewer.
+    /// All pixels, at so many channels from that one on.
     #[inline(always)]
-    fn square<S: Simd>(&self, simd: S, sums: *const f32, offsets: &[usize]) {
-        let outputs = self.outputs;
-        let step = match offsets {
-            [first, second, ..] => second.wrapping_sub(*first),
-            _ => 1,
-        };
-        let in_line = offsets.windows(2).all(|pair| pair[0].wrapping_add(step) == pair[1]);
-        let plain = in_line && step == 1 && offsets.len() == S::LANES && outputs.residual.is_null();
-        let mut channel = 0;
-        while channel < self.channels {
-            let count = S::LANES.min(self.channels - channel);
-            // SAFETY: `sums` holds `sums_width` values, whole vectors, for each pixel; these are
-            // pixels and channels of the part of the output that is computed.
-            unsafe {
-                let rows = self.transposed(simd, sums.add(channel), offsets.len());
-                let plane = channel * outputs.strides.channel;
-                match outputs.function {
-                    // The usual case, from register to memory.
-                    Function::Clamp { lower, upper } if plain && count == S::LANES => {
-                        let mut output = outputs.output.wrapping_add(offsets[0] + plane);
-                        let mut lane = 0;
-                        while lane < S::LANES {
-                            let v = clamp(simd, rows[lane], lower, upper);
-                            simd.store(output, simd.canonical(v));
-                            output = output.wrapping_add(outputs.strides.channel);
-                            lane += 1;
-                        }
-                    }
-                    _ => {
-                        for (lane, row) in spilled(&rows).into_iter().enumerate().take(count) {
-                            let plane = plane + lane * outputs.strides.channel;
-                            if in_line {
-                                let first = offsets[0] + plane;
-                                outputs.store_strided(simd, row, first, step, offsets.len());
-                            } else {
-                                scatter(simd, outputs, row, offsets, plane);
-                            }
-                        }
+    fn planes<S: Simd>(&self, simd: S, channel: usize, channels: usize) {
+        // Fewer are not worth a transposition.
+        const LEAST: usize = 4;
+        let Strides { channel: to_channel, pixel: to_pixel, .. } = *self.outputs.strides;
+        let mut next = self.pixel;
+        let mut sums = self.sums.wrapping_add(channel);
+        let mut left = self.count;
+        while left > 0 {
+            let pixel = next;
+            let mut in_line = self.pass_line(&mut next).min(left);
+            left -= in_line;
+            let mut offset = pixel.output_offset(self.outputs.strides);
+            offset += self.channel_offset + channel * to_channel;
+            while in_line > 0 {
+                let pixels = in_line.min(S::LANES);
+                // SAFETY: `sums` holds `sums_width` values, whole vectors, for each pixel; these are
+                // pixels and channels of the part of the output that is computed.
+                unsafe {
+                    if pixels < LEAST {
+                        self.one_by_one(simd, sums, offset, pixels, channels);
+                    } else {
+                        self.square(simd, sums, offset, pixels, channels);
                     }
                 }
+                sums = sums.wrapping_add(pixels * self.sums_width);
+                offset = offset.wrapping_add(pixels.wrapping_mul(to_pixel));
+                in_line -= pixels;
             }
-            channel += S::LANES;
+        }
+    }
+
+    /// Passes over the pixels whose outputs are in line with that of `next`: those of its row, or of its
+    /// plane where rows adjoin. How many they are.
+    #[inline(always)]
+    fn pass_line(&self, next: &mut Pixel) -> usize {
+        let Strides { row: to_row, pixel: to_pixel, .. } = *self.outputs.strides;
+        let [_, height, width] = self.geometry.output;
+        let [_, row, column] = next.at;
+        let adjoin = self.columns.len() == width && to_row == width.wrapping_mul(to_pixel);
+        let last_row = if adjoin { height - 1 } else { row };
+        next.at[1] = last_row;
+        next.at[2] = self.columns.end - 1;
+        next.next(self.geometry, self.columns);
+        (last_row - row) * width + self.columns.end - column
+    }
+
+    /// As many pixels in line as there are lanes, or fewer, the first at that offset.
+    ///
+    /// # Safety
+    /// These are pixels and channels of the part of the output that is computed, and their sums are at
+    /// `sums`.
+    #[inline(always)]
+    unsafe fn square<S: Simd>(
+        &self,
+        simd: S,
+        sums: *const f32,
+        offset: usize,
+        pixels: usize,
+        channels: usize,
+    ) {
+        let outputs = self.outputs;
+        let Strides { channel: to_channel, pixel: to_pixel, .. } = *outputs.strides;
+        let whole = pixels == S::LANES && channels == S::LANES;
+        let plain = whole && to_pixel == 1 && outputs.residual.is_null();
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let rows = self.transposed(simd, sums, pixels);
+            if let (true, Function::Clamp { lower, upper }) = (plain, outputs.function) {
+                // The usual case, from register to memory.
+                let mut output = outputs.output.wrapping_add(offset);
+                let mut lane = 0;
+                while lane < S::LANES {
+                    simd.store(output, simd.canonical(clamp(simd, rows[lane], lower, upper)));
+                    output = output.wrapping_add(to_channel);
+                    lane += 1;
+                }
+            } else {
+                for (lane, row) in spilled(&rows).into_iter().enumerate().take(channels) {
+                    let offset = offset + lane * to_channel;
+                    outputs.store_strided(simd, row, offset, to_pixel, pixels);
+                }
+            }
+        }
+    }
+
+    /// The same with channels in the lanes.
+    ///
+    /// # Safety
+    /// As of [`FinishStrip::square`].
+    #[inline(always)]
+    unsafe fn one_by_one<S: Simd>(
+        &self,
+        simd: S,
+        sums: *const f32,
+        offset: usize,
+        pixels: usize,
+        channels: usize,
+    ) {
+        let Strides { channel: to_channel, pixel: to_pixel, .. } = *self.outputs.strides;
+        for pixel in 0..pixels {
+            let offset = offset + pixel * to_pixel;
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let v = simd.load(sums.add(pixel * self.sums_width));
+                self.outputs.store_strided(simd, v, offset, to_channel, channels);
+            }
         }
     }
 
@@ -357,31 +445,16 @@ impl FinishStrip<'_> {
         pixels: usize,
     ) -> [S::V; MOST_LANES] {
         let mut rows = [simd.splat(0.0); MOST_LANES];
+        let mut sums = sums;
         let mut lane = 0;
         while lane < S::LANES {
-            // Past the last pixel the first one stands in.
-            let pixel = if lane < pixels { lane } else { 0 };
             // SAFETY: as the caller vouches.
-            rows[lane] = unsafe { simd.load(sums.add(pixel * self.sums_width)) };
+            rows[lane] = unsafe { simd.load(sums) };
             lane += 1;
+            // Past the last pixel it stands in.
+            sums = sums.wrapping_add(if lane < pixels { self.sums_width } else { 0 });
         }
         simd.transpose(&mut rows);
         rows
-    }
-}
-
-/// Stores the lanes of `v` one by one, each at the offset of its pixel.
-///
-/// # Safety
-/// As of [`Outputs::store`].
-#[inline(always)]
-unsafe fn scatter<S: Simd>(simd: S, outputs: &Outputs, v: S::V, offsets: &[usize], plane: usize) {
-    let mut lanes = [0.0; MOST_LANES];
-    // SAFETY: `lanes` holds a vector; the offsets are the caller's.
-    unsafe {
-        simd.store(lanes.as_mut_ptr(), v);
-        for (&lane, &offset) in lanes.iter().zip(offsets) {
-            outputs.store(simd, simd.splat(lane), offset + plane, 1);
-        }
     }
 }

@@ -59,6 +59,12 @@ impl<const VECTORS: usize, const PIXELS: usize> Body for TileBody<'_, VECTORS, P
                 return store_sums(simd, tile, &sums);
             }
         }
+        if S::LANES > 1 && segment.channels == VECTORS * S::LANES {
+            // SAFETY: the offsets are those of the part of the output that is computed.
+            if unsafe { segment.outputs.store_whole(simd, &sums, &tile.offsets) } {
+                return;
+            }
+        }
         let sums = sums;
         simd.enter(FinishTile::<PIXELS> {
             outputs: segment.outputs,
