@@ -215,10 +215,14 @@ fn cut_down(layer: &mut Layer, most: usize) {
         if outputs * taps <= most && outputs.max(inputs) <= most / 8 {
             return;
         }
-        let multiplier = layer.out_channels / layer.in_channels;
+        let mut multiplier = layer.out_channels / layer.in_channels;
         let [_, height, width] = &mut layer.size;
         let largest = [&mut layer.in_channels, height, width].into_iter().max().unwrap();
-        *largest /= 2;
+        if *largest > 1 {
+            *largest /= 2;
+        } else {
+            (layer.batch, multiplier) = (1, 1);
+        }
         layer.groups = layer.in_channels;
         layer.out_channels = layer.in_channels * multiplier;
     }
