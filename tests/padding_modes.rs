@@ -13,7 +13,8 @@ use padded::{MODES, PaddedCase, describe};
 use random::random_by_all_kernels;
 use support::{POISON, assert_same_bits, paths, share};
 use tapwise::{
-    Conv1d, Conv2d, Epilogue, Expected, Field, Found, Layout, PaddingMode, Separable2d, reference,
+    Conv1d, Conv2d, Epilogue, Expected, Field, Found, Kernel, Layout, PaddingMode, Separable2d,
+    reference,
 };
 
 const LAYOUTS: [Layout; 2] = [Layout::Nchw, Layout::Nhwc];
@@ -85,8 +86,8 @@ fn wide_windows() {
     }
 }
 
-/// A separable layer whose depthwise one has a padding mode, and activations that are passes of their
-/// own: the two layers one after the other.
+/// A separable layer whose depthwise one has a padding mode, by any kernel, and activations that are
+/// passes of their own: the two layers one after the other.
 #[test]
 fn separable_layers() {
     let mut several_pieces = 0;
@@ -115,6 +116,7 @@ fn separable_layers() {
             reference::run(&second, &between, &v, end, &mut expected).unwrap();
             let plan = Separable2d::new(depthwise, pointwise).plan(layout, 2, size).unwrap();
             let plan = plan.assume_caches(512, [512, 8 << 10, 1 << 20][of(10, 3)]).unwrap();
+            let plan = plan.with_kernels(Kernel::ALL[case / 3 % 4], Kernel::Pixels).unwrap_or(plan);
             several_pieces += usize::from(plan.pixels_in_buffer() < 2 * height * width);
             let mut packed = vec![POISON; plan.depthwise_packed_len()];
             let mut pointwise_packed = vec![POISON; plan.pointwise_packed_len()];

@@ -6,8 +6,8 @@ mod support;
 use std::mem::MaybeUninit;
 use support::{POISON, fill};
 use tapwise::{
-    Conv2d, Epilogue, Error, Expected, Field, Found, Isa, Layout, PackedWeights, Separable2d,
-    SeparablePlan, Stage, StrideOf, Strides, Weights,
+    Conv2d, Epilogue, Error, Expected, Field, Found, Isa, Kernel, Layout, PackedWeights,
+    Separable2d, SeparablePlan, Stage, StrideOf, Strides, Weights,
 };
 
 const DEPTHWISE: Conv2d = Conv2d::new(6, 12, [3, 2]).padding([1, 0]).stride([2, 1]).groups(6);
@@ -322,5 +322,23 @@ fn paths_and_no_images() {
         assert_eq!(plan.output_shape().iter().product::<usize>(), plan.output_len());
         assert_eq!(plan.residual_len(), plan.output_len());
         assert_eq!((block.depthwise(), block.pointwise()), (DEPTHWISE, POINTWISE));
+    }
+}
+
+/// As a kernel that cannot run a plan's layer is.
+#[test]
+fn kernels_that_cannot_run_a_layer() {
+    let plan = Separable2d::new(DEPTHWISE, POINTWISE).plan(Layout::Nhwc, 1, [7, 8]).unwrap();
+    let alone = DEPTHWISE.plan(Layout::Nhwc, 1, [7, 8]).unwrap();
+    let refused = alone.with_kernel(Kernel::Dense).unwrap_err();
+    assert_eq!(plan.with_kernels(Kernel::Dense, Kernel::Dense).unwrap_err(), refused);
+    // Whatever else is asked for afterwards, they stay.
+    let forced = plan.with_kernels(Kernel::Pixels, Kernel::Planes).unwrap();
+    for plan in [
+        forced.assume_caches(512, 512),
+        forced.with_input_strides(plan.input_strides()),
+        forced.with_output_strides(plan.output_strides()),
+    ] {
+        assert_eq!(plan.unwrap().kernel_names(), ["pixels", "planes"]);
     }
 }

@@ -1,5 +1,6 @@
 //! Depthwise-separable layers in one pass give the bits of the two layers, one after the other, by the
-//! plain loops: on every path, in both layouts, for any caches, tiles and strides, with special values.
+//! plain loops: by every kernel, chosen or not, on every path, in both layouts, for any caches, tiles and
+//! strides, with special values.
 
 #[path = "support/description.rs"]
 mod description;
@@ -10,7 +11,8 @@ mod separated;
 mod support;
 
 use separated::{SeparableCase, plan};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use support::case::{LAYOUTS, equal};
 use support::choices::Choices;
@@ -23,11 +25,12 @@ const MOST_MACS: usize = 60_000;
 #[test]
 fn one_pass_equals_two_layers() {
     let paths = paths();
-    let count = share(6_000) as u32;
+    let count = share(3_000) as u32;
     // How many of the layouts have several pieces, or pieces of a row, the last of which is shorter.
     let (several, of_row, uneven) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let of = |choices: &mut Choices| SeparableCase::of(choices, MOST_MACS);
-    random::random(6_000, of, |case| {
+    let runs = RefCell::new(BTreeMap::<_, u32>::new());
+    random::random(3_000, of, |case| {
         for layout in LAYOUTS {
             let plan = case.plan(layout);
             let [_, height, width] = plan.output_size();
@@ -37,11 +40,21 @@ fn one_pass_equals_two_layers() {
             let row = if piece < width { width } else { pixels };
             uneven.set(uneven.get() + u32::from(row % piece > 0));
         }
+        for plan in case.plans() {
+            for (layer, kernel) in plan.kernel_names().into_iter().enumerate() {
+                let kind =
+                    (["depthwise", "pointwise"][layer], format!("{:?}", plan.layout()), kernel);
+                *runs.borrow_mut().entry(kind).or_default() += 1;
+            }
+        }
         case.check(&paths)
     });
     let counts = [several, of_row, uneven].map(Cell::into_inner);
     eprintln!("{count} layers in both layouts; several pieces, of a row, uneven: {counts:?}");
-    assert!(counts.into_iter().all(|kind| kind > count / 10), "{counts:?}");
+    assert!(counts.into_iter().all(|kind| kind > count / 20), "{counts:?}");
+    let runs = runs.into_inner();
+    eprintln!("runs: {runs:?}");
+    assert!(runs.len() == 16 && runs.values().all(|runs| *runs > count / 10), "{runs:?}");
 }
 
 /// Whatever is asked for, there is a plan or an error.

@@ -1,14 +1,14 @@
 //! A depthwise layer and a pointwise one in one pass: both plans, and the pieces between them.
 
 use super::Plan;
-use crate::compute::layer::Before;
+use crate::compute::layer::{Before, Layer, Options};
 use crate::compute::pieces::Pieces;
-use crate::compute::separable;
+use crate::compute::{borders, separable};
 use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Stage};
 use crate::isa::Isa;
-use crate::kernel::Caches;
+use crate::kernel::{Caches, Kernel};
 use crate::problem::arithmetic::tri;
 use crate::problem::shape::Shape;
 use crate::problem::strides::{Layout, Strides};
@@ -27,6 +27,8 @@ pub struct SeparablePlan {
     /// It computes both layers, and has the length of the other one's input and all scratch memory.
     pub(crate) pointwise: Plan,
     pub(crate) pieces: Pieces,
+    /// Those of the two layers, for tests. `None`: the ones that suit them best.
+    forced: Option<[Kernel; 2]>,
 }
 
 impl SeparablePlan {
@@ -34,7 +36,7 @@ impl SeparablePlan {
     pub(crate) const fn new(depthwise: Plan, pointwise: Plan) -> Result<SeparablePlan, Error> {
         let caches = Caches::USUAL;
         let pieces = Pieces::of(&depthwise.layer.problem, &caches, 1);
-        SeparablePlan { depthwise, pointwise, pieces }.planned_for(caches)
+        SeparablePlan { depthwise, pointwise, pieces, forced: None }.planned_for(caches)
     }
 
     const fn planned_for(mut self, caches: Caches) -> Result<SeparablePlan, Error> {
@@ -42,6 +44,14 @@ impl SeparablePlan {
         let planned = tri!(separable::plan(depthwise, pointwise, caches));
         ([self.depthwise.layer, self.pointwise.layer], self.pieces) = planned;
         self.pointwise.input_len = self.depthwise.input_len;
+        if let Some([depthwise, pointwise]) = self.forced {
+            let before = tri!(with_kernel(&self.depthwise.layer, depthwise));
+            let mut layer = tri!(with_kernel(&self.pointwise.layer, pointwise));
+            let kernels = if before.scratch_len > layer.scratch_len { &before } else { &layer };
+            layer.scratch_len = kernels.scratch_len.saturating_add(self.pieces.buffer_len);
+            self.pointwise.layer = tri!(layer.with_room_to_pack(&self.pointwise.format));
+            self.depthwise.layer = before;
+        }
         Ok(self)
     }
 
@@ -96,6 +106,21 @@ impl SeparablePlan {
     pub fn with_isa(mut self, isa: Isa) -> Result<SeparablePlan, Error> {
         self.pointwise = self.pointwise.with_isa(isa)?;
         Ok(self)
+    }
+
+    /// The same plan with these kernels, chosen or not, for tests: as [`Plan::with_kernel`]. Their
+    /// schedules are for the whole of the layers; pieces stay those of the kernels that were chosen.
+    ///
+    /// # Errors
+    /// As of [`Plan::with_kernel`], for either layer.
+    #[doc(hidden)]
+    pub const fn with_kernels(
+        mut self,
+        depthwise: Kernel,
+        pointwise: Kernel,
+    ) -> Result<SeparablePlan, Error> {
+        self.forced = Some([depthwise, pointwise]);
+        self.planned_for(self.caches())
     }
 
     /// The path that [`SeparablePlan::run`] takes on this machine.
@@ -285,4 +310,14 @@ impl SeparablePlan {
             pass: epilogue.pass_with_parameter(),
         }
     }
+}
+
+/// One of the layers, planned again with this kernel.
+const fn with_kernel(layer: &Layer, kernel: Kernel) -> Result<Layer, Error> {
+    let Layer { problem, simplest, compute, grain, .. } = *layer;
+    let options = Options { forced: Some(kernel), ..layer.options };
+    if borders::leaves_zeros(&problem.geometry) {
+        return borders::plan(problem, options);
+    }
+    Ok(Layer { grain, ..tri!(Layer::new(problem, simplest, compute, options)) })
 }

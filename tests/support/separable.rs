@@ -5,12 +5,12 @@
 #![allow(dead_code)] // each test uses a part
 
 use crate::description::{self, Description, LARGEST, MOST_ELEMENTS, MOST_MACS, number};
-use crate::support::case::{LAYOUTS, POISONS, equal, scatter};
+use crate::support::case::{LAYOUTS, POISONS, equal, of_all_kernels, scatter};
 use crate::support::choices::Choices;
 use crate::support::layers::{caches, ending, extents, places, with_gaps};
 use crate::support::values::Values;
 use crate::support::{Ending, Layer, POISON, Residual, assert_same_bits, fill, last_axes, paths};
-use tapwise::{Conv2d, Epilogue, Isa, Layout, Plan, Separable2d, SeparablePlan, reference};
+use tapwise::{Conv2d, Epilogue, Isa, Kernel, Layout, Plan, Separable2d, SeparablePlan, reference};
 
 /// Both layers and how they are run.
 #[derive(Clone, Debug)]
@@ -90,6 +90,16 @@ impl SeparableCase {
         plan
     }
 
+    /// The plan in both layouts, then with each kernel that can run the first layer, and one for the
+    /// second that the order of the case says.
+    pub fn plans(&self) -> Vec<SeparablePlan> {
+        let second = |first| Kernel::ALL[(first as usize + self.order) % Kernel::ALL.len()];
+        let plan = |layout| self.plan(layout);
+        let forced =
+            of_all_kernels(plan, |plan, first| plan.with_kernels(first, second(first)).ok());
+        LAYOUTS.map(plan).into_iter().chain(forced.into_iter().map(|(.., plan)| plan)).collect()
+    }
+
     fn values(&self) -> Data {
         let Self { depthwise, pointwise, values, .. } = self;
         let inputs = depthwise.batch * depthwise.in_channels * depthwise.pixels_in();
@@ -109,13 +119,12 @@ impl SeparableCase {
         }
     }
 
-    /// Whether every path, in both layouts, gives the bits of the plain loops, at once and in tiles.
+    /// Whether these plans, on every path, give the bits of the plain loops, at once and in tiles.
     pub fn check(&self, paths: &[Isa]) -> Result<(), String> {
         let Self { depthwise, pointwise, endings, poison, .. } = self;
         let data = self.values();
         let expected = one_after_the_other(depthwise, pointwise, endings, &data);
-        for layout in LAYOUTS {
-            let plan = self.plan(layout);
+        for plan in self.plans() {
             let input = extents(depthwise, depthwise.in_channels, depthwise.size);
             let output = extents(pointwise, pointwise.out_channels, pointwise.size);
             let x =
@@ -137,7 +146,8 @@ impl SeparableCase {
             let v = plan.pack_pointwise(&data.weights[1], &mut pointwise_packed).unwrap();
             for isa in paths {
                 let plan = plan.with_isa(*isa).unwrap();
-                let what = || format!("{layout:?} {:?} {}", plan.kernel_names(), isa.name());
+                let what =
+                    || format!("{:?} {:?} {}", plan.layout(), plan.kernel_names(), isa.name());
                 let mut scratch = vec![*poison; plan.scratch_len()];
                 let mut y = before.clone();
                 plan.run(&x, w, first, v, second, &mut scratch, &mut y).unwrap();
