@@ -22,9 +22,11 @@
 //! which kw to visit is known before the tile. A row of taps is tested for the whole tile at
 //! once; where it lies inside for some of its pixels only, the others multiply by zero, which
 //! leaves their sums as they are. The steps along rows of taps read the input at offsets from a
-//! table: as many rows in a run as it holds, or a row in several parts.
+//! table: as many rows in a run as it holds, or a row in several parts. Where it holds a window, a
+//! tile inside the input goes from table to table.
 
 mod body;
+mod outer_product;
 pub(super) mod schedule;
 mod steps;
 mod sums;
@@ -40,7 +42,7 @@ use crate::numerics::CHANNEL_BLOCK;
 use crate::panels::LANES_PER_PANEL;
 use crate::problem::arithmetic::divide;
 use crate::problem::geometry::Geometry;
-use crate::simd::{Body, Simd};
+use crate::simd::{Body, HAS_VECTORS, Simd};
 use body::enter_tile;
 use core::ops::Range;
 use schedule::WIDEST_TILE;
@@ -143,6 +145,7 @@ impl Walk<'_> {
             units: 0,
             first_channel: 0,
             first_tap: 0,
+            whole_windows: false,
             first: false,
             last: false,
             prefetches: false,
@@ -203,6 +206,7 @@ impl Walk<'_> {
             let first_column =
                 (columns.start * geometry.stride[2]).wrapping_sub(geometry.padding[2]);
             segment.taps = taps_inside(geometry, 2, first_column as isize);
+            segment.whole_windows = HAS_VECTORS && segment.has_whole_windows();
             let segment = &*segment;
             let mut tile = DenseTile::of(segment);
             let by_rows = geometry.padded && columns.end - columns.start >= OWN_TILES;

@@ -1,13 +1,16 @@
 //! The body of a tile: sums in registers, from the bias or a partial sum to the output.
 
+use super::outer_product::TableRun;
 use super::steps::{STEPS, Steps, tap_steps};
 use super::sums::{load_bias, load_sums, prefetch_next, store_sums};
 use super::tile::DenseTile;
 use super::tiling::fits;
+use crate::kernel::call::Input;
 use crate::kernel::finish::FinishTile;
 use crate::kernel::walk::no_body;
 use crate::numerics::CHANNEL_BLOCK;
 use crate::panels::LANES_PER_PANEL;
+use crate::problem::geometry::Geometry;
 use crate::simd::{Body, HAS_VECTORS, Simd};
 use core::ops::Range;
 
@@ -54,7 +57,11 @@ impl<const VECTORS: usize, const PIXELS: usize> Body for TileBody<'_, VECTORS, P
             if HAS_VECTORS && segment.prefetches {
                 prefetch_next::<S, PIXELS>(simd, tile);
             }
-            accumulate(simd, tile, &mut sums);
+            if HAS_VECTORS && segment.whole_windows && tile.is_inside() {
+                accumulate_whole_windows(simd, tile, &mut sums);
+            } else {
+                accumulate(simd, tile, &mut sums);
+            }
             if !segment.last || segment.in_strips {
                 return store_sums(simd, tile, &sums);
             }
@@ -73,6 +80,55 @@ impl<const VECTORS: usize, const PIXELS: usize> Body for TileBody<'_, VECTORS, P
             channels: segment.channels,
             offsets: &tile.offsets,
         });
+    }
+}
+
+/// The segment of the chain, for a tile whose windows lie inside the input, where the tables of steps hold
+/// whole windows: from table to table.
+///
+/// # Safety
+/// As of [`accumulate`]; [`Segment::whole_windows`](super::tile::Segment::whole_windows) and
+/// [`DenseTile::is_inside`] hold.
+#[inline(always)]
+unsafe fn accumulate_whole_windows<S: Simd, const VECTORS: usize, const PIXELS: usize>(
+    simd: S,
+    tile: &DenseTile,
+    sums: &mut [[S::V; VECTORS]; PIXELS],
+) {
+    let segment = tile.segment;
+    let Geometry { in_per_group, .. } = *segment.geometry;
+    let Input { first, strides } = segment.input;
+    let adjoin = strides.channel == 1;
+    let block = CHANNEL_BLOCK.wrapping_mul(strides.channel);
+    let taps = segment.geometry.taps();
+    let first = first.wrapping_add(segment.first_channel.wrapping_mul(strides.channel));
+    let mut at = tile.places::<PIXELS>(first, 0, &[-1; PIXELS]);
+    let mut weights = segment.weights;
+    let mut channels = in_per_group - segment.first_channel;
+    let mut left = segment.units;
+    loop {
+        let of_block = channels.min(CHANNEL_BLOCK);
+        let full = of_block == CHANNEL_BLOCK;
+        let table = TableRun {
+            offsets: (if full { segment.full_blocks } else { segment.last_block }).offsets.as_ptr(),
+            count: of_block * taps,
+            in_fours: adjoin && of_block.is_multiple_of(4),
+            panel_len: segment.panel_len,
+        };
+        // SAFETY: the panels hold the steps of the block; every tap lies inside the input.
+        weights = unsafe {
+            table.all::<S, VECTORS, PIXELS, false>(simd, weights, &at, &[-1; PIXELS], sums)
+        };
+        if left <= taps {
+            return;
+        }
+        left -= taps;
+        channels -= of_block;
+        let mut pixel = 0;
+        while pixel < PIXELS {
+            at[pixel] = at[pixel].wrapping_add(block);
+            pixel += 1;
+        }
     }
 }
 
@@ -287,36 +343,12 @@ impl StepRun<'_> {
             let mut left = self.count;
             loop {
                 let count = if left < self.at_once { left } else { self.at_once };
-                let mut offsets = row;
-                let end = offsets.wrapping_add(count);
-                if S::FACTS.takes_a_lane && !MASKED && self.in_fours {
-                    let end = offsets.wrapping_add(count - count % 4);
-                    while offsets < end {
-                        // SAFETY: as below, for four steps whose inputs adjoin.
-                        unsafe {
-                            four_steps(simd, weights, self.panel_len, &at, *offsets, sums);
-                        }
-                        weights = weights.wrapping_add(4 * LANES_PER_PANEL);
-                        offsets = offsets.wrapping_add(4);
-                    }
-                }
-                while offsets < end {
-                    // SAFETY: the table holds as many steps, the panels hold all, and the caller
-                    // vouches for the places of the input.
-                    unsafe {
-                        step::<S, VECTORS, PIXELS, MASKED>(
-                            simd,
-                            weights,
-                            self.panel_len,
-                            &at,
-                            *offsets,
-                            masks,
-                            sums,
-                        );
-                    }
-                    weights = weights.wrapping_add(LANES_PER_PANEL);
-                    offsets = offsets.wrapping_add(1);
-                }
+                let Self { in_fours, panel_len, .. } = *self;
+                let table = TableRun { offsets: row, count, in_fours, panel_len };
+                // SAFETY: the caller's steps and places.
+                weights = unsafe {
+                    table.all::<S, VECTORS, PIXELS, MASKED>(simd, weights, &at, masks, sums)
+                };
                 left -= count;
                 if left == 0 {
                     break;
@@ -334,114 +366,5 @@ impl StepRun<'_> {
             row = row.wrapping_add(self.row_len);
             weights = weights.wrapping_add((self.row_len - self.count) * LANES_PER_PANEL);
         }
-    }
-}
-
-/// One step of every chain of the tile: an outer product.
-///
-/// # Safety
-/// The panels hold the step at `weights`, the input that of each pixel at `offset` from `at`.
-#[inline(always)]
-unsafe fn step<S: Simd, const VECTORS: usize, const PIXELS: usize, const MASKED: bool>(
-    simd: S,
-    weights: *const f32,
-    panel_len: usize,
-    at: &[*const f32; PIXELS],
-    offset: isize,
-    masks: &[isize; PIXELS],
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    // SAFETY: the panels of the tile hold this step.
-    let w: [S::V; VECTORS] = unsafe { load_weights(simd, weights, panel_len) };
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        // SAFETY: the input holds this channel of the tap of the pixel.
-        let value = unsafe { *at[pixel].wrapping_offset(offset) };
-        let x =
-            if MASKED { simd.splat_kept(value, masks[pixel] as u32) } else { simd.splat(value) };
-        let mut vector = 0;
-        while vector < VECTORS {
-            sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
-            vector += 1;
-        }
-        pixel += 1;
-    }
-}
-
-/// The weights of a step.
-///
-/// # Safety
-/// The panels hold the step at `weights`.
-#[inline(always)]
-unsafe fn load_weights<S: Simd, const VECTORS: usize>(
-    simd: S,
-    weights: *const f32,
-    panel_len: usize,
-) -> [S::V; VECTORS] {
-    let mut w = [simd.splat(0.0); VECTORS];
-    let mut vector = 0;
-    while vector < VECTORS {
-        let channel = vector * S::LANES;
-        let (panel, lane) = (channel / LANES_PER_PANEL, channel % LANES_PER_PANEL);
-        // SAFETY: the caller vouches that the panels of the tile hold this step.
-        w[vector] = unsafe { simd.load(weights.wrapping_add(panel * panel_len + lane)) };
-        vector += 1;
-    }
-    w
-}
-
-/// Four steps whose inputs adjoin, in this order: a vector of them for each pixel.
-///
-/// # Safety
-/// As of [`step`], for four steps; and a vector has no more than four lanes.
-#[inline(always)]
-unsafe fn four_steps<S: Simd, const VECTORS: usize, const PIXELS: usize>(
-    simd: S,
-    weights: *const f32,
-    panel_len: usize,
-    at: &[*const f32; PIXELS],
-    offset: isize,
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let mut x = [simd.splat(0.0); PIXELS];
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        // SAFETY: the input holds these channels of the tap of the pixel.
-        x[pixel] = unsafe { simd.load(at[pixel].wrapping_offset(offset)) };
-        pixel += 1;
-    }
-    // SAFETY: the panels of the tile hold these steps. No loop: a compiler may not unroll it.
-    unsafe {
-        step_of_four::<S, VECTORS, PIXELS, 0>(simd, weights, panel_len, &x, sums);
-        step_of_four::<S, VECTORS, PIXELS, 1>(simd, weights, panel_len, &x, sums);
-        step_of_four::<S, VECTORS, PIXELS, 2>(simd, weights, panel_len, &x, sums);
-        step_of_four::<S, VECTORS, PIXELS, 3>(simd, weights, panel_len, &x, sums);
-    }
-}
-
-/// One of four steps.
-///
-/// # Safety
-/// The panels hold the four steps from `weights` on.
-#[inline(always)]
-unsafe fn step_of_four<S: Simd, const VECTORS: usize, const PIXELS: usize, const STEP: i32>(
-    simd: S,
-    weights: *const f32,
-    panel_len: usize,
-    x: &[S::V; PIXELS],
-    sums: &mut [[S::V; VECTORS]; PIXELS],
-) {
-    let weights = weights.wrapping_add(STEP as usize * LANES_PER_PANEL);
-    // SAFETY: the panels of the tile hold this step.
-    let w: [S::V; VECTORS] = unsafe { load_weights(simd, weights, panel_len) };
-    let mut pixel = 0;
-    while pixel < PIXELS {
-        let x = simd.splat_lane::<STEP>(x[pixel]);
-        let mut vector = 0;
-        while vector < VECTORS {
-            sums[pixel][vector] = simd.fma(x, w[vector], sums[pixel][vector]);
-            vector += 1;
-        }
-        pixel += 1;
     }
 }

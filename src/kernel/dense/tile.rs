@@ -4,6 +4,7 @@ use super::steps::Steps;
 use crate::kernel::call::Input;
 use crate::kernel::finish::{MOST_PIXELS, Outputs};
 use crate::kernel::walk::{Pixel, input_offset, taps_inside};
+use crate::problem::arithmetic::divide;
 use crate::problem::geometry::Geometry;
 use core::ops::Range;
 
@@ -26,6 +27,9 @@ pub(super) struct Segment<'a> {
     /// The channel and the tap at which it begins.
     pub first_channel: usize,
     pub first_tap: usize,
+    /// Whether the segment is whole windows, of which all columns lie inside the input, and the tables
+    /// hold one each.
+    pub whole_windows: bool,
     /// Whether the segment begins the chain, and whether it ends it.
     pub first: bool,
     pub last: bool,
@@ -55,6 +59,24 @@ pub(super) struct DenseTile<'a> {
     /// `sums_width` for each pixel, where the chain has several segments or pixels are finished
     /// in strips.
     pub sums: *mut f32,
+}
+
+impl Segment<'_> {
+    /// What [`whole_windows`](Segment::whole_windows) says, once all else is known.
+    #[inline(always)]
+    pub fn has_whole_windows(&self) -> bool {
+        let [depth, height, width] = self.geometry.window;
+        let taps = self.geometry.taps();
+        let whole = |steps: &Steps| steps.rows == height && steps.taps == width;
+        // One tap has no seams to begin with.
+        depth == 1
+            && taps > 1
+            && self.taps.len() == width
+            && self.first_tap == 0
+            && divide(self.units, taps).1 == 0
+            && whole(self.full_blocks)
+            && whole(self.last_block)
+    }
 }
 
 impl<'a> DenseTile<'a> {
@@ -134,6 +156,13 @@ impl<'a> DenseTile<'a> {
             self.all[axis] = of_least.start.max(of_most.start)..of_most.end.min(of_least.end);
             axis += 1;
         }
+    }
+
+    /// Whether all rows of taps lie inside the input, for all pixels.
+    #[inline(always)]
+    pub fn is_inside(&self) -> bool {
+        let [depth, height, _] = self.segment.geometry.window;
+        self.all[0].len() == depth && self.all[1].len() == height
     }
 
     /// For each pixel: all ones if the row of taps lies inside, else zero.
