@@ -72,6 +72,13 @@ fn the_groups_trick() {
 }
 
 #[test]
+fn what_a_description_tells() {
+    let layer = Correlation2d::new(6, 12, [3, 2]).groups(3);
+    assert_eq!((layer.in_channels(), layer.out_channels()), (6, 12));
+    assert_eq!((layer.group_count(), layer.kernel_size()), (3, [3, 2]));
+}
+
+#[test]
 fn kernels_of_all_samples_may_be_the_same() {
     let plan = Correlation2d::dense(5, [2, 2]).plan(Layout::Nhwc, 2, [4, 4]).unwrap();
     let own = plan.kernel_strides();

@@ -9,7 +9,7 @@ mod padded;
 mod random;
 mod support;
 
-use padded::{MODES, PaddedCase, describe};
+use padded::{MODES, check, describe, padded_case};
 use random::random_by_all_kernels;
 use support::{POISON, assert_same_bits, paths, share};
 use tapwise::{
@@ -27,9 +27,9 @@ fn random_layers() {
     let paths = paths();
     random_by_all_kernels(
         4_000,
-        |choices| PaddedCase::of(choices, MOST_MACS),
+        |choices| padded_case(choices, MOST_MACS),
         |case| case.plans().into_iter().map(|(_, kernel, _)| kernel).collect(),
-        |case| case.check(&paths),
+        |case| check(&case, &paths),
     );
 }
 

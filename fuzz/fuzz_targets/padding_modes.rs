@@ -5,15 +5,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use tapwise_fuzz::MOST;
-use tapwise_fuzz::padded::{PaddedCase, describe};
+use tapwise_fuzz::padded::{check, describe, padded_case};
 use tapwise_fuzz::support::{choices::Choices, paths};
 
 fuzz_target!(|data: &[u8]| {
     let choices = &mut Choices::new(data);
     match choices.number_in(0..=3) {
         0..=2 => {
-            let case = PaddedCase::of(choices, MOST);
-            if let Err(error) = case.check(&paths()) {
+            let case = padded_case(choices, MOST);
+            if let Err(error) = check(&case, &paths()) {
                 panic!("{error}\n{case:?}");
             }
         }

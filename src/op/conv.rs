@@ -1,15 +1,13 @@
 //! What a convolution layer is, by PyTorch's names, and every size that follows from it, checked.
 
-use super::checks::{channels, output_size, packed_format, window};
+use super::checks::{at_least_one, divides, output_size, pack, packed_format, parameters};
 use crate::error::{Error, Expected, Field, Found};
-use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
-use crate::problem::arithmetic::{add, smaller, tri};
-use crate::problem::geometry::{Geometry, PaddingMode};
+use crate::problem::arithmetic::{add, mul, smaller, tri};
+use crate::problem::geometry::{Geometry, Operator, PaddingMode};
 use crate::problem::strides::Layout;
-use crate::problem::weights::WeightStrides;
-use crate::run::weights::{self, PackedWeights};
+use crate::run::weights::PackedWeights;
 
 /// How many zeros surround the input, per axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub struct Conv<const D: usize> {
     kernel: [usize; D],
     pub(super) stride: [usize; D],
     padding: Padding<D>,
-    dilation: [usize; D],
+    pub(super) dilation: [usize; D],
     padding_mode: PaddingMode,
     groups: usize,
     flipped: bool,
@@ -174,13 +172,8 @@ impl<const D: usize> Conv<D> {
     /// The number of weights, `out_channels * in_channels / groups * kernel`, and, with `bias`,
     /// of the `out_channels` biases.
     pub const fn parameters(&self, bias: bool) -> Result<usize, Error> {
-        let limit = usize::MAX;
-        let none = Padding::Sides { before: [0; D], after: [0; D] };
-        let unpadded = Conv { padding: none, ..*self };
-        let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
-        let field = Field::WeightElements;
-        let weights = tri!(geometry.weights_len(limit));
-        if bias { add(weights, self.out_channels, limit, field) } else { Ok(weights) }
+        let geometry = tri!(self.smallest_geometry(usize::MAX));
+        parameters(&geometry, bias)
     }
 
     /// The elements of the layer's packed weights, header included.
@@ -188,8 +181,8 @@ impl<const D: usize> Conv<D> {
     /// # Errors
     /// As of [`Conv::plan`], so far as they do not depend on an input.
     pub const fn packed_len(&self) -> Result<usize, Error> {
-        let (_, format) = tri!(self.packed_format());
-        Ok(format.len)
+        let geometry = tri!(self.smallest_geometry(isize::MAX as usize));
+        Ok(tri!(packed_format(&geometry)).len)
     }
 
     /// Packs weights as [`Plan::pack`] does, for every plan of the layer.
@@ -213,19 +206,12 @@ impl<const D: usize> Conv<D> {
         weights: &[f32],
         packed: &'a mut [f32],
     ) -> Result<PackedWeights<'a>, Error> {
-        let (geometry, format) = self.packed_format()?;
-        let strides = WeightStrides::of(&geometry);
-        weights::pack(&geometry, &strides, &format, weights, packed)
+        pack(&self.smallest_geometry(isize::MAX as usize)?, weights, packed)
     }
 
     /// On an input that is just large enough.
-    const fn packed_format(&self) -> Result<(Geometry, PackedFormat), Error> {
-        let none = Padding::Sides { before: [0; D], after: [0; D] };
-        let unpadded = Conv { padding: none, ..*self };
-        let limit = isize::MAX as usize;
-        let geometry = tri!(unpadded.geometry(1, unpadded.smallest_input(), limit));
-        let format = tri!(packed_format(&geometry));
-        Ok((geometry, format))
+    const fn smallest_geometry(&self, limit: usize) -> Result<Geometry, Error> {
+        self.padding_valid().geometry(1, self.smallest_input(), limit)
     }
 
     /// The channels of the input.
@@ -308,6 +294,51 @@ impl<const D: usize> Conv<D> {
         Ok([geometry.reach(at) + 1, geometry.padding[at], stride])
     }
 
+    /// A convolution of one tap on one pixel: channels and groups, to which the rest is added.
+    pub(super) const fn channels(&self, batch: usize) -> Result<Geometry, Error> {
+        let Conv { in_channels, out_channels, groups, flipped, .. } = *self;
+        tri!(at_least_one(Field::InChannels, in_channels));
+        tri!(at_least_one(Field::OutChannels, out_channels));
+        tri!(at_least_one(Field::Groups, groups));
+        tri!(divides(Field::Groups, groups, in_channels));
+        tri!(divides(Field::Groups, groups, out_channels));
+        Ok(Geometry {
+            batch,
+            in_channels,
+            out_channels,
+            groups,
+            in_per_group: in_channels / groups,
+            out_per_group: out_channels / groups,
+            input: [1; 3],
+            output: [1; 3],
+            window: [1; 3],
+            stride: [1; 3],
+            dilation: [1; 3],
+            padding: [0; 3],
+            padding_mode: self.padding_mode,
+            padded: false,
+            operator: Operator::Convolution,
+            flipped,
+        })
+    }
+
+    /// The checks of a window along an axis: how far its taps are apart, and from the first to the last.
+    pub(super) const fn taps(
+        &self,
+        axis: usize,
+        size: usize,
+        limit: usize,
+    ) -> Result<[usize; 2], Error> {
+        let (kernel, dilation) = (self.kernel[axis], self.dilation[axis]);
+        tri!(at_least_one(Field::InputSize(axis), size));
+        tri!(at_least_one(Field::Kernel(axis), kernel));
+        tri!(at_least_one(Field::Stride(axis), self.stride[axis]));
+        tri!(at_least_one(Field::Dilation(axis), dilation));
+        let dilation = if kernel == 1 { 1 } else { dilation };
+        let reach = tri!(mul(kernel - 1, dilation, limit, Field::Kernel(axis)));
+        Ok([dilation, reach])
+    }
+
     /// Everything in three dimensions, the missing ones being 1; checked so that twice a padded axis
     /// is within `limit`, which leaves room to step past its end.
     pub(crate) const fn geometry(
@@ -316,16 +347,13 @@ impl<const D: usize> Conv<D> {
         size: [usize; D],
         limit: usize,
     ) -> Result<Geometry, Error> {
-        let mut geometry = tri!(channels(batch, self.in_channels, self.out_channels, self.groups));
-        geometry.flipped = self.flipped;
-        geometry.padding_mode = self.padding_mode;
+        let mut geometry = tri!(self.channels(batch));
         let limit = limit / 2;
         let mut axis = 0;
         while axis < D {
             let at = 3 - D + axis;
-            let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
-            let dilation = self.dilation[axis];
-            let [dilation, reach] = tri!(window(axis, size[axis], kernel, stride, dilation, limit));
+            let stride = self.stride[axis];
+            let [dilation, reach] = tri!(self.taps(axis, size[axis], limit));
             let window = tri!(add(reach, 1, limit, Field::Kernel(axis)));
             let (before, after) = tri!(self.padding_of(axis, size[axis], window));
             let padding = tri!(add(before, after, limit, Field::Padding(axis)));
@@ -336,7 +364,7 @@ impl<const D: usize> Conv<D> {
             }
             geometry.input[at] = size[axis];
             geometry.output[at] = (padded - window) / stride + 1;
-            geometry.window[at] = kernel;
+            geometry.window[at] = self.kernel[axis];
             // The step is never taken where there is one output; so it cannot overflow either.
             geometry.stride[at] = if geometry.output[at] == 1 { 1 } else { stride };
             geometry.dilation[at] = dilation;
@@ -353,7 +381,7 @@ impl<const D: usize> Conv<D> {
         Ok(geometry)
     }
 
-    const fn padding_of(
+    pub(super) const fn padding_of(
         &self,
         axis: usize,
         size: usize,

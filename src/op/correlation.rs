@@ -110,6 +110,26 @@ impl<const D: usize> Correlation<D> {
         self.conv.output_size(size)
     }
 
+    /// The channels of the input.
+    pub const fn in_channels(&self) -> usize {
+        self.conv.in_channels()
+    }
+
+    /// The channels of the output.
+    pub const fn out_channels(&self) -> usize {
+        self.conv.out_channels()
+    }
+
+    /// The groups.
+    pub const fn group_count(&self) -> usize {
+        self.conv.group_count()
+    }
+
+    /// The size of the kernels, in taps.
+    pub const fn kernel_size(&self) -> [usize; D] {
+        self.conv.kernel_size()
+    }
+
     /// The layer on `batch` samples of that `size`, and as many sets of kernels, with dense strides.
     ///
     /// # Errors

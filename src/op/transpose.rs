@@ -1,18 +1,17 @@
 //! What a transposed convolution is, by PyTorch's names, and every size that follows from it, checked.
 
-use super::checks::{channels, output_size, packed_format, window};
+use super::checks::{output_size, pack, packed_format, parameters};
+use super::conv::Conv;
 use crate::error::{Error, Expected, Field, Found};
-use crate::panels::PackedFormat;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::problem::arithmetic::{add, at_least_1, mul, smaller, tri};
 use crate::problem::geometry::{Geometry, Operator};
 use crate::problem::strides::Layout;
-use crate::problem::weights::WeightStrides;
-use crate::run::weights::{self, PackedWeights};
+use crate::run::weights::PackedWeights;
 
 /// A transposed convolution in `D` dimensions (1, 2 or 3), described by PyTorch's names: the adjoint of
-/// the [`Conv`](crate::Conv) with these channels exchanged, by which inputs are spread over the outputs
+/// the [`Conv`] with these channels exchanged, by which inputs are spread over the outputs
 /// of their windows. Nothing is checked before [`ConvTranspose::plan`].
 ///
 /// Along each axis the output has `(size - 1) * stride - 2 * padding + dilation * (kernel - 1) +
@@ -40,16 +39,9 @@ use crate::run::weights::{self, PackedWeights};
 #[must_use = "a description does nothing until it is planned"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvTranspose<const D: usize> {
-    in_channels: usize,
-    out_channels: usize,
-    kernel: [usize; D],
-    stride: [usize; D],
-    before: [usize; D],
-    after: [usize; D],
+    /// Of the same channels; its padding is what is left out.
+    conv: Conv<D>,
     output: Output<D>,
-    dilation: [usize; D],
-    groups: usize,
-    flipped: bool,
 }
 
 /// Which of the sizes that a convolution maps to the same one.
@@ -70,24 +62,13 @@ pub type ConvTranspose3d = ConvTranspose<3>;
 impl<const D: usize> ConvTranspose<D> {
     /// Stride 1, no padding, dilation 1, one group.
     pub const fn new(in_channels: usize, out_channels: usize, kernel: [usize; D]) -> Self {
-        const { assert!(D >= 1 && D <= 3, "convolutions have 1, 2 or 3 dimensions") };
-        ConvTranspose {
-            in_channels,
-            out_channels,
-            kernel,
-            stride: [1; D],
-            before: [0; D],
-            after: [0; D],
-            output: Output::Padding([0; D]),
-            dilation: [1; D],
-            groups: 1,
-            flipped: false,
-        }
+        let conv = Conv::new(in_channels, out_channels, kernel);
+        ConvTranspose { conv, output: Output::Padding([0; D]) }
     }
 
     /// From the outputs of an input to those of the next, per axis; at least 1.
     pub const fn stride(mut self, stride: [usize; D]) -> Self {
-        self.stride = stride;
+        self.conv = self.conv.stride(stride);
         self
     }
 
@@ -98,8 +79,7 @@ impl<const D: usize> ConvTranspose<D> {
 
     /// The outputs that are left out before the first and after the last one of each axis.
     pub const fn padding_sides(mut self, before: [usize; D], after: [usize; D]) -> Self {
-        self.before = before;
-        self.after = after;
+        self.conv = self.conv.padding_sides(before, after);
         self
     }
 
@@ -119,20 +99,20 @@ impl<const D: usize> ConvTranspose<D> {
 
     /// The distance of the taps, per axis; at least 1, irrelevant where the kernel is 1.
     pub const fn dilation(mut self, dilation: [usize; D]) -> Self {
-        self.dilation = dilation;
+        self.conv = self.conv.dilation(dilation);
         self
     }
 
     /// The number of groups, which divides `in_channels` and `out_channels`.
     pub const fn groups(mut self, groups: usize) -> Self {
-        self.groups = groups;
+        self.conv = self.conv.groups(groups);
         self
     }
 
     /// The kernel turned round along every axis. Weights that were packed for the one are not those of
     /// the other.
     pub const fn flipped(mut self) -> Self {
-        self.flipped = true;
+        self.conv = self.conv.flipped();
         self
     }
 
@@ -147,9 +127,7 @@ impl<const D: usize> ConvTranspose<D> {
     /// `out_channels` biases.
     pub const fn parameters(&self, bias: bool) -> Result<usize, Error> {
         let geometry = tri!(self.smallest_geometry(usize::MAX));
-        let field = Field::WeightElements;
-        let weights = tri!(geometry.weights_len(usize::MAX));
-        if bias { add(weights, self.out_channels, usize::MAX, field) } else { Ok(weights) }
+        parameters(&geometry, bias)
     }
 
     /// The elements of the layer's packed weights, header included.
@@ -157,8 +135,8 @@ impl<const D: usize> ConvTranspose<D> {
     /// # Errors
     /// As of [`ConvTranspose::plan`], so far as they do not depend on an input.
     pub const fn packed_len(&self) -> Result<usize, Error> {
-        let (_, format) = tri!(self.packed_format());
-        Ok(format.len)
+        let geometry = tri!(self.smallest_geometry(isize::MAX as usize));
+        Ok(tri!(packed_format(&geometry)).len)
     }
 
     /// Packs weights as [`Plan::pack`] does, for every plan of the layer.
@@ -170,43 +148,33 @@ impl<const D: usize> ConvTranspose<D> {
         weights: &[f32],
         packed: &'a mut [f32],
     ) -> Result<PackedWeights<'a>, Error> {
-        let (geometry, format) = self.packed_format()?;
-        weights::pack(&geometry, &WeightStrides::of(&geometry), &format, weights, packed)
-    }
-
-    const fn packed_format(&self) -> Result<(Geometry, PackedFormat), Error> {
-        let limit = isize::MAX as usize;
-        let geometry = tri!(self.smallest_geometry(limit));
-        let format = tri!(packed_format(&geometry));
-        Ok((geometry, format))
+        pack(&self.smallest_geometry(isize::MAX as usize)?, weights, packed)
     }
 
     /// On one input, with nothing left out.
     const fn smallest_geometry(&self, limit: usize) -> Result<Geometry, Error> {
-        let none = [0; D];
-        let output = Output::Padding(none);
-        let whole = ConvTranspose { before: none, after: none, output, ..*self };
-        whole.geometry(1, [1; D], limit)
+        let output = Output::Padding([0; D]);
+        ConvTranspose { conv: self.conv.padding_valid(), output }.geometry(1, [1; D], limit)
     }
 
     /// The channels of the input.
     pub const fn in_channels(&self) -> usize {
-        self.in_channels
+        self.conv.in_channels()
     }
 
     /// The channels of the output.
     pub const fn out_channels(&self) -> usize {
-        self.out_channels
+        self.conv.out_channels()
     }
 
     /// The groups.
     pub const fn group_count(&self) -> usize {
-        self.groups
+        self.conv.group_count()
     }
 
     /// The size of the kernel, in taps.
     pub const fn kernel_size(&self) -> [usize; D] {
-        self.kernel
+        self.conv.kernel_size()
     }
 
     /// The layer on `batch` images of that `size`, with dense strides. Weights may be packed with any
@@ -249,28 +217,26 @@ impl<const D: usize> ConvTranspose<D> {
         size: [usize; D],
         limit: usize,
     ) -> Result<Geometry, Error> {
-        let mut geometry = tri!(channels(batch, self.in_channels, self.out_channels, self.groups));
+        let mut geometry = tri!(self.conv.channels(batch));
         geometry.operator = Operator::Transposed;
-        geometry.flipped = self.flipped;
         let limit = limit / 2;
         let mut axis = 0;
         while axis < D {
             let at = 3 - D + axis;
-            let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
-            let dilation = self.dilation[axis];
-            let [dilation, reach] = tri!(window(axis, size[axis], kernel, stride, dilation, limit));
+            let [dilation, reach] = tri!(self.conv.taps(axis, size[axis], limit));
+            let stride = self.conv.stride[axis];
             let steps = tri!(mul(size[axis] - 1, stride, limit, Field::Stride(axis)));
             if stride > limit {
                 return Err(Error::overflow(Field::Stride(axis), limit)); // phases reckon with it
             }
             let spread = tri!(add(steps, reach, limit, Field::Kernel(axis)));
             let whole = tri!(add(spread, 1, limit, Field::Kernel(axis)));
-            let (before, after) = (self.before[axis], self.after[axis]);
+            let (before, after) = tri!(self.conv.padding_of(axis, size[axis], whole));
             let padding = tri!(add(before, after, limit, Field::Padding(axis)));
             geometry.output[at] = tri!(self.output_of(axis, whole, padding, limit));
             tri!(add(geometry.output[at], padding, limit, Field::OutputPadding(axis)));
             geometry.input[at] = size[axis];
-            geometry.window[at] = kernel;
+            geometry.window[at] = self.conv.kernel_size()[axis];
             geometry.stride[at] = stride;
             geometry.dilation[at] = dilation;
             geometry.padding[at] = before;
@@ -287,10 +253,10 @@ impl<const D: usize> ConvTranspose<D> {
         padding: usize,
         limit: usize,
     ) -> Result<usize, Error> {
-        let stride = self.stride[axis];
+        let stride = self.conv.stride[axis];
         let (field, more) = match self.output {
             Output::Padding(more) => {
-                let dilation = self.dilation[axis];
+                let dilation = self.conv.dilation[axis];
                 let most = if stride > dilation { stride - 1 } else { dilation - 1 };
                 if more[axis] > most {
                     let (expected, found) = (Expected::AtMost(most), Found::Count(more[axis]));

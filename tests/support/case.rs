@@ -41,6 +41,10 @@ impl Case {
     /// With at most so many multiply-adds, but for a few.
     pub fn of(choices: &mut Choices, most: usize) -> Case {
         let layer = layers::layer(choices, most);
+        Case::of_layer(layer, choices)
+    }
+
+    pub fn of_layer(layer: Layer, choices: &mut Choices) -> Case {
         Case {
             layer,
             ending: layers::ending(choices),
@@ -91,15 +95,20 @@ impl Case {
     }
 
     /// The outputs in PyTorch's order, by the plain loops on tensors without gaps.
-    fn expected(&self) -> Vec<f32> {
+    pub fn expected(&self) -> Vec<f32> {
+        self.expected_of(|x| (self.layer, x))
+    }
+
+    /// The same of another layer, on what is made of the input.
+    pub fn expected_of(&self, other: impl Fn(Vec<f32>) -> (Layer, Vec<f32>)) -> Vec<f32> {
         let tensors = self.tensors(&self.plan(Layout::Nchw));
         let gather = |tensor: &[f32], places: &[usize]| -> Vec<f32> {
             places.iter().map(|place| tensor[*place]).collect()
         };
-        let x = gather(&tensors.x, &tensors.input);
+        let (layer, x) = other(gather(&tensors.x, &tensors.input));
         let residual = gather(&tensors.residual, &tensors.output);
         let epilogue = self.ending.epilogue(&tensors.bias, &residual);
-        let plan = self.layer.plan(Layout::Nchw).unwrap();
+        let plan = layer.plan(Layout::Nchw).unwrap();
         let mut y = self.ending.before(self.poison, &residual);
         reference::run(&plan, &x, &tensors.weights, epilogue, &mut y).unwrap();
         y

@@ -2,7 +2,7 @@
 
 use super::choices::Choices;
 use super::{Ending, Layer, Residual};
-use tapwise::{Activation, Layout, Strides};
+use tapwise::{Activation, Layout, PaddingMode, Strides};
 
 /// The longest tensor whose elements lie anywhere.
 const MOST_ELEMENTS: usize = 1 << 16;
@@ -121,11 +121,7 @@ fn cut_down(layer: &mut Layer, mut per_group: [usize; 2], most: usize) {
                 layer.after[axis] = layer.after[axis].min(whole - 1 - layer.before[axis]);
                 continue;
             }
-            let padded = layer.size[axis] + layer.before[axis] + layer.after[axis];
-            layer.kernel[axis] = layer.kernel[axis].min(padded);
-            while (layer.kernel[axis] - 1) * layer.dilation[axis] + 1 > padded {
-                layer.dilation[axis] -= 1;
-            }
+            fit(layer, axis);
         }
         [layer.in_channels, layer.out_channels] = per_group.map(|n| layer.groups * n);
         let taps: usize = layer.kernel.iter().product();
@@ -143,6 +139,23 @@ fn cut_down(layer: &mut Layer, mut per_group: [usize; 2], most: usize) {
         let all = extents.chain(&mut per_group).chain([&mut layer.groups]);
         let largest = all.max_by_key(|extent| **extent).unwrap();
         *largest = (*largest / 2).max(1);
+    }
+}
+
+/// As much padding as the mode has, and a window that fits.
+pub fn fit(layer: &mut Layer, axis: usize) {
+    let Layer { size, before, after, kernel, dilation, .. } = layer;
+    let most = match layer.padding_mode {
+        PaddingMode::Reflect => size[axis] - 1,
+        PaddingMode::Circular => size[axis],
+        _ => usize::MAX,
+    };
+    before[axis] = before[axis].min(most);
+    after[axis] = after[axis].min(most);
+    let padded = size[axis] + before[axis] + after[axis];
+    kernel[axis] = kernel[axis].min(padded);
+    while (kernel[axis] - 1) * dilation[axis] + 1 > padded {
+        dilation[axis] -= 1;
     }
 }
 

@@ -9,7 +9,7 @@ pub mod values;
 
 use std::io::Write;
 use std::sync::LazyLock;
-use tapwise::{Activation, Conv, ConvTranspose, Epilogue, Error, Isa, Layout, Plan};
+use tapwise::{Activation, Conv, ConvTranspose, Epilogue, Error, Isa, Layout, PaddingMode, Plan};
 
 /// What outputs hold before a call: a NaN that no run writes.
 pub const POISON: f32 = f32::from_bits(0x7fe1_2345);
@@ -28,6 +28,8 @@ pub struct Layer {
     pub dilation: [usize; 3],
     pub before: [usize; 3],
     pub after: [usize; 3],
+    /// Of a convolution.
+    pub padding_mode: PaddingMode,
     pub transposed: bool,
     /// Outputs behind the last one, of a transposed convolution.
     pub output_padding: [usize; 3],
@@ -50,6 +52,7 @@ impl Layer {
             dilation: [1; 3],
             before: [0; 3],
             after: [0; 3],
+            padding_mode: PaddingMode::Zeros,
             transposed: false,
             output_padding: [0; 3],
             flipped: false,
@@ -80,6 +83,7 @@ impl Layer {
         let layer = Conv::<D>::new(self.in_channels, self.out_channels, axes(self.kernel))
             .stride(axes(self.stride))
             .padding_sides(axes(self.before), axes(self.after))
+            .padding_mode(self.padding_mode)
             .dilation(axes(self.dilation))
             .groups(self.groups);
         let layer = if self.flipped { layer.flipped() } else { layer };
@@ -107,7 +111,8 @@ impl Layer {
         self.output().iter().product()
     }
 
-    /// Calls `visit` with the flat places in x and w, in PyTorch's order, that an output sums up.
+    /// Calls `visit` with the flat places in x and w, in PyTorch's order, that an output sums up, if
+    /// padding is zeros.
     pub fn visit_taps(
         &self,
         image: usize,
