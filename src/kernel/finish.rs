@@ -79,19 +79,12 @@ impl<'a> Outputs<'a> {
         lane_stride: usize,
         count: usize,
     ) {
-        let plain = count == S::LANES && lane_stride == 1 && self.residual.is_null();
-        let mut offset = offset;
-        if let (true, Function::Clamp { lower, upper }) = (plain, self.function) {
-            // The usual case, from register to memory.
-            let mut vector = 0;
-            while vector < VECTORS {
-                let v = simd.canonical(clamp(simd, sums[vector], lower, upper));
-                // SAFETY: the caller's elements.
-                unsafe { simd.store(self.output.wrapping_add(offset), v) };
-                offset = offset.wrapping_add(stride);
-                vector += 1;
-            }
+        let whole = count == S::LANES && lane_stride == 1;
+        if let (true, Some(bounds)) = (whole, self.clamped_alone()) {
+            // SAFETY: the caller's elements.
+            unsafe { self.store_clamped(simd, bounds, sums, VECTORS, offset, stride) };
         } else {
+            let mut offset = offset;
             for sum in spilled(sums) {
                 // SAFETY: the caller's elements.
                 unsafe { self.store_strided(simd, sum, offset, lane_stride, count) };
@@ -113,23 +106,50 @@ impl<'a> Outputs<'a> {
         sums: &[[S::V; VECTORS]; PIXELS],
         offsets: &[usize; MOST_PIXELS],
     ) -> bool {
-        let Function::Clamp { lower, upper } = self.function else { return false };
-        if self.strides.channel != 1 || self.have_residual() {
-            return false;
-        }
+        let (1, Some(bounds)) = (self.strides.channel, self.clamped_alone()) else { return false };
         let mut pixel = 0;
         while pixel < PIXELS {
-            let output = self.output.wrapping_add(offsets[pixel]);
-            let mut vector = 0;
-            while vector < VECTORS {
-                let v = simd.canonical(clamp(simd, sums[pixel][vector], lower, upper));
-                // SAFETY: the caller's elements.
-                unsafe { simd.store(output.wrapping_add(vector * S::LANES), v) };
-                vector += 1;
-            }
+            let (vectors, offset) = (&sums[pixel], offsets[pixel]);
+            // SAFETY: the caller's elements.
+            unsafe { self.store_clamped(simd, bounds, vectors, VECTORS, offset, S::LANES) };
             pixel += 1;
         }
         true
+    }
+
+    /// The bounds, if sums are only clamped: the usual case.
+    #[inline(always)]
+    fn clamped_alone(&self) -> Option<[f32; 2]> {
+        match self.function {
+            Function::Clamp { lower, upper } if self.residual.is_null() => Some([lower, upper]),
+            _ => None,
+        }
+    }
+
+    /// Stores the first `count` vectors between these bounds, whole and `stride` apart, from register to
+    /// memory.
+    ///
+    /// # Safety
+    /// Those elements, the first at `offset`, belong to the part of the output that is computed.
+    #[inline(always)]
+    unsafe fn store_clamped<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        [lower, upper]: [f32; 2],
+        sums: &[S::V; VECTORS],
+        count: usize,
+        offset: usize,
+        stride: usize,
+    ) {
+        let mut output = self.output.wrapping_add(offset);
+        let mut vector = 0;
+        while vector < count {
+            let v = simd.canonical(clamp(simd, sums[vector], lower, upper));
+            // SAFETY: the caller's elements.
+            unsafe { simd.store(output, v) };
+            output = output.wrapping_add(stride);
+            vector += 1;
+        }
     }
 
     /// Whether something is added to the sums.
@@ -325,8 +345,6 @@ impl FinishStrip<'_> {
     /// All pixels, at so many channels from that one on.
     #[inline(always)]
     fn planes<S: Simd>(&self, simd: S, channel: usize, channels: usize) {
-        // Fewer are not worth a transposition.
-        const LEAST: usize = 4;
         let Strides { channel: to_channel, pixel: to_pixel, .. } = *self.outputs.strides;
         let mut next = self.pixel;
         let mut sums = self.sums.wrapping_add(channel);
@@ -341,13 +359,7 @@ impl FinishStrip<'_> {
                 let pixels = in_line.min(S::LANES);
                 // SAFETY: `sums` holds `sums_width` values, whole vectors, for each pixel; these are
                 // pixels and channels of the part of the output that is computed.
-                unsafe {
-                    if pixels < LEAST {
-                        self.one_by_one(simd, sums, offset, pixels, channels);
-                    } else {
-                        self.square(simd, sums, offset, pixels, channels);
-                    }
-                }
+                unsafe { self.square(simd, sums, offset, pixels, channels) };
                 sums = sums.wrapping_add(pixels * self.sums_width);
                 offset = offset.wrapping_add(pixels.wrapping_mul(to_pixel));
                 in_line -= pixels;
@@ -384,51 +396,29 @@ impl FinishStrip<'_> {
         pixels: usize,
         channels: usize,
     ) {
+        // Fewer pixels are not worth a transposition.
+        const LEAST: usize = 4;
         let outputs = self.outputs;
         let Strides { channel: to_channel, pixel: to_pixel, .. } = *outputs.strides;
-        let whole = pixels == S::LANES && channels == S::LANES;
-        let plain = whole && to_pixel == 1 && outputs.residual.is_null();
         // SAFETY: as the caller vouches.
         unsafe {
-            let rows = self.transposed(simd, sums, pixels);
-            if let (true, Function::Clamp { lower, upper }) = (plain, outputs.function) {
-                // The usual case, from register to memory.
-                let mut output = outputs.output.wrapping_add(offset);
-                let mut lane = 0;
-                while lane < S::LANES {
-                    simd.store(output, simd.canonical(clamp(simd, rows[lane], lower, upper)));
-                    output = output.wrapping_add(to_channel);
-                    lane += 1;
+            if pixels < LEAST {
+                for pixel in 0..pixels {
+                    let v = simd.load(sums.add(pixel * self.sums_width));
+                    let offset = offset + pixel * to_pixel;
+                    outputs.store_strided(simd, v, offset, to_channel, channels);
                 }
+                return;
+            }
+            let rows = self.transposed(simd, sums, pixels);
+            let whole = pixels == S::LANES && channels == S::LANES && to_pixel == 1;
+            if let (true, Some(bounds)) = (whole, outputs.clamped_alone()) {
+                outputs.store_clamped(simd, bounds, &rows, S::LANES, offset, to_channel);
             } else {
                 for (lane, row) in spilled(&rows).into_iter().enumerate().take(channels) {
                     let offset = offset + lane * to_channel;
                     outputs.store_strided(simd, row, offset, to_pixel, pixels);
                 }
-            }
-        }
-    }
-
-    /// The same with channels in the lanes.
-    ///
-    /// # Safety
-    /// As of [`FinishStrip::square`].
-    #[inline(always)]
-    unsafe fn one_by_one<S: Simd>(
-        &self,
-        simd: S,
-        sums: *const f32,
-        offset: usize,
-        pixels: usize,
-        channels: usize,
-    ) {
-        let Strides { channel: to_channel, pixel: to_pixel, .. } = *self.outputs.strides;
-        for pixel in 0..pixels {
-            let offset = offset + pixel * to_pixel;
-            // SAFETY: as the caller vouches.
-            unsafe {
-                let v = simd.load(sums.add(pixel * self.sums_width));
-                self.outputs.store_strided(simd, v, offset, to_channel, channels);
             }
         }
     }

@@ -98,7 +98,6 @@ unsafe fn accumulate_whole_windows<S: Simd, const VECTORS: usize, const PIXELS: 
     let segment = tile.segment;
     let Geometry { in_per_group, .. } = *segment.geometry;
     let Input { first, strides } = segment.input;
-    let adjoin = strides.channel == 1;
     let block = CHANNEL_BLOCK.wrapping_mul(strides.channel);
     let taps = segment.geometry.taps();
     let first = first.wrapping_add(segment.first_channel.wrapping_mul(strides.channel));
@@ -112,7 +111,7 @@ unsafe fn accumulate_whole_windows<S: Simd, const VECTORS: usize, const PIXELS: 
         let table = TableRun {
             offsets: (if full { segment.full_blocks } else { segment.last_block }).offsets.as_ptr(),
             count: of_block * taps,
-            in_fours: adjoin && of_block.is_multiple_of(4),
+            in_fours: segment.in_fours(of_block),
             panel_len: segment.panel_len,
         };
         // SAFETY: the panels hold the steps of the block; every tap lies inside the input.
@@ -211,8 +210,7 @@ impl Block<'_> {
         let [to_plane, to_row, to_tap] = tap_steps(segment.geometry, segment.input.strides);
         let step_len = self.channels * LANES_PER_PANEL;
         let pointwise = segment.geometry.taps() == 1;
-        let in_fours =
-            segment.input.strides.channel == 1 && (pointwise || self.channels.is_multiple_of(4));
+        let in_fours = segment.in_fours(self.channels);
         let (at_once, advance) = if pointwise {
             (STEPS, (segment.input.strides.channel as isize).wrapping_mul(STEPS as isize))
         } else {

@@ -4,7 +4,7 @@ use super::steps::Steps;
 use crate::kernel::call::Input;
 use crate::kernel::finish::{MOST_PIXELS, Outputs};
 use crate::kernel::walk::{Pixel, input_offset, taps_inside};
-use crate::problem::arithmetic::divide;
+use crate::problem::arithmetic::remainder;
 use crate::problem::geometry::Geometry;
 use core::ops::Range;
 
@@ -73,9 +73,17 @@ impl Segment<'_> {
             && taps > 1
             && self.taps.len() == width
             && self.first_tap == 0
-            && divide(self.units, taps).1 == 0
+            && remainder(self.units, taps) == 0
             && whole(self.full_blocks)
             && whole(self.last_block)
+    }
+
+    /// Whether each four steps of a block of so many channels read neighbours.
+    #[inline(always)]
+    pub fn in_fours(&self, channels: usize) -> bool {
+        // Blocks of one tap have no seams.
+        let whole = self.geometry.taps() == 1 || channels.is_multiple_of(4);
+        self.input.strides.channel == 1 && whole
     }
 }
 
