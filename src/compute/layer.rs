@@ -10,6 +10,7 @@ use crate::kernel::part::{Cut, Part, Wanted};
 use crate::kernel::{Caches, Entry, Kernel, Schedule};
 use crate::panels::{self, HEADER, PackPanels, PackedFormat};
 use crate::problem::Problem;
+use crate::problem::arithmetic::tri;
 use crate::problem::geometry::Geometry;
 use core::ops::Range;
 
@@ -102,6 +103,21 @@ impl Options {
     /// Packed weights, and the kernel that suits them.
     pub const USUAL: Options =
         Options { caches: Caches::USUAL, forced: None, unpacked: false, weaves: true };
+
+    /// The kernel of a problem in its simplest form.
+    ///
+    /// # Errors
+    /// One that is forced and cannot run it.
+    pub const fn kernel(&self, simplest: &Problem) -> Result<Kernel, Error> {
+        match self.forced {
+            Some(kernel) if !kernel.can_run(simplest, self.unpacked) => {
+                let (expected, found) = (Expected::FittingKernel, Found::UnfitKernel);
+                Err(Error::new(Field::ForcedKernel, expected, found))
+            }
+            Some(kernel) => Ok(kernel),
+            None => Ok(Kernel::choose(simplest, self.unpacked)),
+        }
+    }
 }
 
 impl Layer {
@@ -112,15 +128,8 @@ impl Layer {
         compute: Option<ComputePart>,
         options: Options,
     ) -> Result<Layer, Error> {
-        let Options { caches, forced, unpacked, .. } = &options;
-        let kernel = match forced {
-            Some(kernel) if !kernel.can_run(&simplest, *unpacked) => {
-                let (expected, found) = (Expected::FittingKernel, Found::UnfitKernel);
-                return Err(Error::new(Field::ForcedKernel, expected, found));
-            }
-            Some(kernel) => *kernel,
-            None => Kernel::choose(&simplest, *unpacked),
-        };
+        let Options { caches, unpacked, .. } = &options;
+        let kernel = tri!(options.kernel(&simplest));
         let packs = *unpacked && !kernel.reads_unpacked();
         let schedule = kernel.schedule(&simplest, caches, *unpacked);
         Ok(Layer {

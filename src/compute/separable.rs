@@ -21,7 +21,6 @@ use crate::kernel::activate::{Activate, Parameter};
 use crate::kernel::call::{Call, WeightSlice};
 use crate::kernel::finish::Outputs;
 use crate::kernel::part::Part;
-use crate::kernel::{Caches, Kernel};
 use crate::panels;
 use crate::problem::Problem;
 use crate::problem::arithmetic::{smaller, tri};
@@ -32,21 +31,20 @@ use core::ops::Range;
 pub(crate) const fn plan(
     depthwise: Problem,
     pointwise: Problem,
-    caches: Caches,
+    [first, second]: [Options; 2],
 ) -> Result<([Layer; 2], Pieces), Error> {
-    let options = Options { caches, ..Options::USUAL };
     let whole = depthwise.simplest();
-    let schedule = Kernel::choose(&whole, false).schedule(&whole, &caches, false);
-    let pieces = Pieces::of(&depthwise, &caches, schedule.rows_together());
+    let schedule = tri!(first.kernel(&whole)).schedule(&whole, &first.caches, first.unpacked);
+    let pieces = Pieces::of(&depthwise, &first.caches, schedule.rows_together());
     let between = pieces.strides(depthwise.geometry.output);
     let into_buffer = Problem { output: between, ..depthwise };
     let from_buffer = Problem { input: between, ..pointwise }.simplest();
     let before = tri!(if borders::leaves_zeros(&depthwise.geometry) {
-        borders::plan(into_buffer, options)
+        borders::plan(into_buffer, first)
     } else {
-        layer(depthwise, into_buffer.simplest(), None, &pieces, options)
+        layer(depthwise, into_buffer.simplest(), None, &pieces, first)
     });
-    let mut layer = tri!(layer(pointwise, from_buffer, Some(compute), &pieces, options));
+    let mut layer = tri!(layer(pointwise, from_buffer, Some(compute), &pieces, second));
     layer.grain = Some(grain(&pointwise.geometry));
     let kernels = if before.scratch_len > layer.scratch_len { &before } else { &layer };
     layer.scratch_len = kernels.scratch_len.saturating_add(pieces.buffer_len);
@@ -57,7 +55,7 @@ pub(crate) const fn plan(
     Ok(([before, layer], pieces))
 }
 
-/// A layer with the kernel that suits it, but a schedule for no more than a piece of it.
+/// A layer with the kernel of the whole, but a schedule for no more than a piece of it.
 const fn layer(
     problem: Problem,
     simplest: Problem,
@@ -66,10 +64,9 @@ const fn layer(
     options: Options,
 ) -> Result<Layer, Error> {
     let piece = of_piece(&simplest, pieces.pixels);
-    let options = Options { forced: Some(Kernel::choose(&simplest, false)), ..options };
-    let mut layer = tri!(Layer::new(problem, piece, compute, options));
-    layer.simplest = simplest;
-    Ok(layer)
+    let of_whole = Options { forced: Some(tri!(options.kernel(&simplest))), ..options };
+    let layer = tri!(Layer::new(problem, piece, compute, of_whole));
+    Ok(Layer { simplest, options, ..layer })
 }
 
 /// The problem with no more pixels than those of a piece.

@@ -1,9 +1,9 @@
 //! A depthwise layer and a pointwise one in one pass: both plans, and the pieces between them.
 
 use super::Plan;
-use crate::compute::layer::{Before, Layer, Options};
+use crate::compute::layer::{Before, Options};
 use crate::compute::pieces::Pieces;
-use crate::compute::{borders, separable};
+use crate::compute::separable;
 use crate::element::Element;
 use crate::epilogue::Epilogue;
 use crate::error::{Error, Stage};
@@ -27,8 +27,6 @@ pub struct SeparablePlan {
     /// It computes both layers, and has the length of the other one's input and all scratch memory.
     pub(crate) pointwise: Plan,
     pub(crate) pieces: Pieces,
-    /// Those of the two layers, for tests. `None`: the ones that suit them best.
-    forced: Option<[Kernel; 2]>,
 }
 
 impl SeparablePlan {
@@ -36,22 +34,16 @@ impl SeparablePlan {
     pub(crate) const fn new(depthwise: Plan, pointwise: Plan) -> Result<SeparablePlan, Error> {
         let caches = Caches::USUAL;
         let pieces = Pieces::of(&depthwise.layer.problem, &caches, 1);
-        SeparablePlan { depthwise, pointwise, pieces, forced: None }.planned_for(caches)
+        SeparablePlan { depthwise, pointwise, pieces }.planned_for(caches)
     }
 
     const fn planned_for(mut self, caches: Caches) -> Result<SeparablePlan, Error> {
-        let (depthwise, pointwise) = (self.depthwise.layer.problem, self.pointwise.layer.problem);
-        let planned = tri!(separable::plan(depthwise, pointwise, caches));
+        let (depthwise, pointwise) = (&self.depthwise.layer, &self.pointwise.layer);
+        let first = Options { caches, ..depthwise.options };
+        let second = Options { caches, ..pointwise.options };
+        let planned = tri!(separable::plan(depthwise.problem, pointwise.problem, [first, second]));
         ([self.depthwise.layer, self.pointwise.layer], self.pieces) = planned;
         self.pointwise.input_len = self.depthwise.input_len;
-        if let Some([depthwise, pointwise]) = self.forced {
-            let before = tri!(with_kernel(&self.depthwise.layer, depthwise));
-            let mut layer = tri!(with_kernel(&self.pointwise.layer, pointwise));
-            let kernels = if before.scratch_len > layer.scratch_len { &before } else { &layer };
-            layer.scratch_len = kernels.scratch_len.saturating_add(self.pieces.buffer_len);
-            self.pointwise.layer = tri!(layer.with_room_to_pack(&self.pointwise.format));
-            self.depthwise.layer = before;
-        }
         Ok(self)
     }
 
@@ -108,8 +100,7 @@ impl SeparablePlan {
         Ok(self)
     }
 
-    /// The same plan with these kernels, chosen or not, for tests: as [`Plan::with_kernel`]. Their
-    /// schedules are for the whole of the layers; pieces stay those of the kernels that were chosen.
+    /// The same plan with these kernels, chosen or not, for tests: as [`Plan::with_kernel`].
     ///
     /// # Errors
     /// As of [`Plan::with_kernel`], for either layer.
@@ -119,7 +110,8 @@ impl SeparablePlan {
         depthwise: Kernel,
         pointwise: Kernel,
     ) -> Result<SeparablePlan, Error> {
-        self.forced = Some([depthwise, pointwise]);
+        self.depthwise.layer.options.forced = Some(depthwise);
+        self.pointwise.layer.options.forced = Some(pointwise);
         self.planned_for(self.caches())
     }
 
@@ -310,14 +302,4 @@ impl SeparablePlan {
             pass: epilogue.pass_with_parameter(),
         }
     }
-}
-
-/// One of the layers, planned again with this kernel.
-const fn with_kernel(layer: &Layer, kernel: Kernel) -> Result<Layer, Error> {
-    let Layer { problem, simplest, compute, grain, .. } = *layer;
-    let options = Options { forced: Some(kernel), ..layer.options };
-    if borders::leaves_zeros(&problem.geometry) {
-        return borders::plan(problem, options);
-    }
-    Ok(Layer { grain, ..tri!(Layer::new(problem, simplest, compute, options)) })
 }
