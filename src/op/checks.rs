@@ -8,6 +8,32 @@ use crate::problem::geometry::Geometry;
 use crate::problem::weights::WeightStrides;
 use crate::run::weights::{self, PackedWeights};
 
+/// What a description of `$D` dimensions tells of its `conv`.
+macro_rules! tells_of_conv {
+    ($D:expr) => {
+        /// The channels of the input.
+        pub const fn in_channels(&self) -> usize {
+            self.conv.in_channels()
+        }
+
+        /// The channels of the output.
+        pub const fn out_channels(&self) -> usize {
+            self.conv.out_channels()
+        }
+
+        /// The groups.
+        pub const fn group_count(&self) -> usize {
+            self.conv.group_count()
+        }
+
+        /// The size of the kernel, in taps.
+        pub const fn kernel_size(&self) -> [usize; $D] {
+            self.conv.kernel_size()
+        }
+    };
+}
+pub(super) use tells_of_conv;
+
 pub(super) const fn at_least_one(field: Field, found: usize) -> Result<(), Error> {
     if found == 0 { Err(Error::too_small(field, 1, 0)) } else { Ok(()) }
 }

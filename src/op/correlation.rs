@@ -1,5 +1,6 @@
 //! What a correlation with kernels given at run time is, and every size that follows from it, checked.
 
+use super::checks::tells_of_conv;
 use super::conv::Conv;
 use crate::element::Element;
 use crate::epilogue::Epilogue;
@@ -110,25 +111,7 @@ impl<const D: usize> Correlation<D> {
         self.conv.output_size(size)
     }
 
-    /// The channels of the input.
-    pub const fn in_channels(&self) -> usize {
-        self.conv.in_channels()
-    }
-
-    /// The channels of the output.
-    pub const fn out_channels(&self) -> usize {
-        self.conv.out_channels()
-    }
-
-    /// The groups.
-    pub const fn group_count(&self) -> usize {
-        self.conv.group_count()
-    }
-
-    /// The size of the kernels, in taps.
-    pub const fn kernel_size(&self) -> [usize; D] {
-        self.conv.kernel_size()
-    }
+    tells_of_conv!(D);
 
     /// The layer on `batch` samples of that `size`, and as many sets of kernels, with dense strides.
     ///

@@ -1,7 +1,7 @@
 //! What a deformable convolution is, by torchvision's names, and every size that follows from it,
 //! checked.
 
-use super::checks::{at_least_one, divides};
+use super::checks::{at_least_one, divides, tells_of_conv};
 use super::conv::Conv2d;
 use crate::error::{Error, Field};
 use crate::plan::Plan;
@@ -128,20 +128,7 @@ impl DeformConv2d {
         self.conv.pack(weights, packed)
     }
 
-    /// The channels of the input.
-    pub const fn in_channels(&self) -> usize {
-        self.conv.in_channels()
-    }
-
-    /// The channels of the output.
-    pub const fn out_channels(&self) -> usize {
-        self.conv.out_channels()
-    }
-
-    /// The groups.
-    pub const fn group_count(&self) -> usize {
-        self.conv.group_count()
-    }
+    tells_of_conv!(2);
 
     /// The offset groups.
     pub const fn offset_group_count(&self) -> usize {
@@ -151,11 +138,6 @@ impl DeformConv2d {
     /// Whether calls bring a mask.
     pub const fn is_modulated(&self) -> bool {
         self.modulated
-    }
-
-    /// The size of the kernel, in taps.
-    pub const fn kernel_size(&self) -> [usize; 2] {
-        self.conv.kernel_size()
     }
 
     /// The layer on `batch` images of that `size`, with dense strides. Weights may be packed with any

@@ -1,6 +1,6 @@
 //! What a transposed convolution is, by PyTorch's names, and every size that follows from it, checked.
 
-use super::checks::{output_size, pack, packed_format, parameters};
+use super::checks::{output_size, pack, packed_format, parameters, tells_of_conv};
 use super::conv::Conv;
 use crate::error::{Error, Expected, Field, Found};
 use crate::plan::Plan;
@@ -157,25 +157,7 @@ impl<const D: usize> ConvTranspose<D> {
         ConvTranspose { conv: self.conv.padding_valid(), output }.geometry(1, [1; D], limit)
     }
 
-    /// The channels of the input.
-    pub const fn in_channels(&self) -> usize {
-        self.conv.in_channels()
-    }
-
-    /// The channels of the output.
-    pub const fn out_channels(&self) -> usize {
-        self.conv.out_channels()
-    }
-
-    /// The groups.
-    pub const fn group_count(&self) -> usize {
-        self.conv.group_count()
-    }
-
-    /// The size of the kernel, in taps.
-    pub const fn kernel_size(&self) -> [usize; D] {
-        self.conv.kernel_size()
-    }
+    tells_of_conv!(D);
 
     /// The layer on `batch` images of that `size`, with dense strides. Weights may be packed with any
     /// plan of the layer, whatever its batch, size and layout. A batch of 0 has an empty output.
